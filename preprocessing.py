@@ -1,0 +1,509 @@
+"""Turn FER2013 into arrays, and show what is in it.
+
+Reads data/fer2013.csv, or the file or folder given: fer2013.csv, icml_face_data.csv or
+train.csv, plain or in .gz, .xz, .zip or .tar.gz, or a folder train|validation|test/<expression>/.
+Writes fdataX.npy  uint8 (N, 48, 48, 1) grey faces
+       flabels.npy uint8 (N, 7) one-hot expressions
+       fusage.npy  uint8 (N,) 0 Training, 1 PublicTest (validation), 2 PrivateTest (test)
+       dataset_distribution.png and samples.png, all into data/.
+
+$ python preprocessing.py                 # data/fer2013.csv
+$ python preprocessing.py archive.zip     # or wherever it is
+$ python preprocessing.py --sample        # drawn faces into data/sample/, no download needed
+"""
+import argparse
+import contextlib
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import sys
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # FER2013's labels 0 to 6
+USAGES = ("Training", "PublicTest", "PrivateTest")  # fusage 0, 1, 2
+TRAINING, PUBLIC_TEST, PRIVATE_TEST = range(3)
+FACE_SIZE = 48  # pixels, both ways
+DATA = Path(__file__).resolve().parent / "data"
+GENUINE_MD5 = "f8428a1edbd21e88f42c73edd2a14f95"  # fer2013.csv as the challenge published it
+
+LONGEST_ROW = 16_384  # bytes; 2,304 pixels of three digits and a blank are 9,216
+FOLDER_USAGES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "publictest": 1,
+                 "test": 2, "testing": 2, "privatetest": 2}
+FOLDER_EXPRESSIONS = {
+    **{str(label): label for label in range(len(EXPRESSIONS))},
+    **{name: label for label, name in enumerate(EXPRESSIONS)},
+    "anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5,
+}
+SAMPLE_FACES = 120  # per expression; with them the chain takes two minutes and still learns
+
+
+class InputError(Exception):
+    """Something the user can mend. Its text is one sentence: what, where, what to do."""
+
+
+def run(main):
+    """Call a script's main; an InputError ends it with its sentence and exit status 2."""
+    try:
+        main()
+    except (InputError, OSError) as error:
+        sys.stdout.flush()
+        sys.exit(_say(error))
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted; files that were finished are whole, the others as they were before", 130))
+
+
+def _say(sentence, status=2):
+    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+    return status
+
+
+@contextlib.contextmanager
+def written_whole(*paths):
+    """Yield a path beside each of `paths` to write to; all are moved into place when the block ends well.
+
+    Whatever goes wrong, the files that stood there before still do. The names keep their
+    endings, because Keras, OpenCV and FFmpeg choose the format by them.
+    """
+    paths = [Path(path) for path in paths]
+    beside = [path.with_name(f".{os.getpid()}-{path.name}") for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        for path in beside:
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+        for written, path in zip(beside, paths):
+            os.replace(written, path)
+    finally:
+        for path in beside:
+            path.unlink(missing_ok=True)
+
+
+def save_arrays(arrays):
+    """Write {path: array}, all of them or none."""
+    with written_whole(*arrays) as beside:
+        for path, array in zip(beside, arrays.values()):
+            np.save(path, array)
+
+
+def load_array(path, shape, made_by):
+    """The array that `made_by` saved at `path`; None in `shape` stands for any length."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: run {made_by} first") from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is not a whole .npy array ({error}): run {made_by} again") from None
+    if len(array.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):
+        wanted = tuple("N" if length is None else length for length in shape)
+        raise InputError(f"{path} has the shape {array.shape} instead of ({', '.join(map(str, wanted))}): "
+                         f"run {made_by} again")
+    return array
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+def parse_pixels(text):
+    """Blank-separated grey values, ASCII digits in bytes, as uint8 (2304,).
+
+    Works on all characters of a row at once: a number ends where a digit is followed by
+    something else, and its tens and hundreds stand before. ValueError says what is wrong.
+    """
+    strange = text.translate(None, b"0123456789 ")
+    if strange:
+        raise ValueError(f"{strange[:1].decode('latin-1')!r} among its pixels")
+    digits = np.frombuffer(b"   " + text + b" ", np.uint8) - ord("0")  # a blank wraps round to 240
+    is_digit = digits < 10
+    digits *= is_digit
+    ends = np.flatnonzero(is_digit[:-1] > is_digit[1:])
+    if len(ends) != FACE_SIZE ** 2:
+        raise ValueError(f"{len(ends):,} pixels instead of {FACE_SIZE ** 2:,}")
+    two = is_digit[ends - 1]
+    three = two & is_digit[ends - 2]
+    values = digits[ends] + np.uint16(10) * digits[ends - 1] + np.uint16(100) * (digits[ends - 2] * three)
+    if values.max() > 255 or (three & is_digit[ends - 3]).any():
+        raise ValueError("a pixel above 255")
+    return values.astype(np.uint8)
+
+
+def _columns(header):
+    """{column name: position} of a CSV's first line, whatever its case and blanks."""
+    names = header.decode("utf-8-sig", "replace").split(",")
+    return {name.strip().strip('"').lower(): position for position, name in enumerate(names)}
+
+
+def _buffered(stream):
+    return io.BufferedReader(stream, 1 << 20)
+
+
+def _open_member(path, names, open_member):
+    """The archive's CSV of faces: one with a Usage column if there is one."""
+    found = None
+    for name in names:
+        stream = _buffered(open_member(name))
+        columns = _columns(stream.peek(200)[:200].split(b"\n")[0])
+        if {"emotion", "pixels", "usage"} <= columns.keys():
+            return stream
+        if {"emotion", "pixels"} <= columns.keys():
+            found = name
+    if found is None:
+        raise InputError(f"{path} holds no CSV with the columns emotion and pixels: "
+                         "give the archive of FER2013, or unpack it and give the folder")
+    return _buffered(open_member(found))
+
+
+def open_csv(path):
+    """A binary stream of the CSV in `path`, unpacked if need be, told by its first bytes."""
+    stream = open(path, "rb", buffering=1 << 20)
+    while True:
+        head = stream.peek(512)[:512]
+        if head.startswith(b"\x1f\x8b"):
+            stream = _buffered(gzip.GzipFile(fileobj=stream))
+        elif head.startswith(b"\xfd7zXZ\0"):
+            stream = _buffered(lzma.LZMAFile(stream))
+        elif head.startswith(b"PK\x03\x04"):
+            archive = zipfile.ZipFile(stream)
+            return _open_member(path, [member for member in archive.namelist() if not member.endswith("/")],
+                                archive.open)
+        elif head[257:262] == b"ustar":
+            archive = tarfile.open(fileobj=stream)
+            return _open_member(path, [member for member in archive if member.isfile()], archive.extractfile)
+        else:
+            return stream
+
+
+def read_csv(path):
+    """Read FER2013 from a CSV, packed or not.
+
+    Returns faces uint8 (N, 48, 48, 1), labels uint8 (N,), usage uint8 (N,) or None where the
+    file has no such column, and whether the CSV is the genuine one, byte for byte.
+    Raises InputError with the row that is wrong.
+    """
+    try:
+        with open_csv(path) as stream:
+            return _read_rows(path, stream)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise InputError(f"{path} is damaged or cut short ({error}): download it again") from None
+
+
+def _read_rows(path, stream):
+    header = stream.readline(LONGEST_ROW)
+    columns = _columns(header)
+    if not header.strip():
+        raise InputError(f"{path} is empty: download it again")
+    for name in ("pixels", "emotion"):
+        if name not in columns:
+            raise InputError(f"{path} has no column {name!r} in its first line: "
+                             "give fer2013.csv, icml_face_data.csv or train.csv (test.csv has no labels)")
+    emotion, pixels, usage = columns["emotion"], columns["pixels"], columns.get("usage")
+    label_of = {str(label).encode(): label for label in range(len(EXPRESSIONS))}
+    usage_of = {name.lower().encode(): number for number, name in enumerate(USAGES)}
+
+    digest = hashlib.md5(header, usedforsecurity=False)
+    faces, labels, usages = bytearray(), bytearray(), bytearray()
+    for number, line in enumerate(iter(lambda: stream.readline(LONGEST_ROW), b""), start=1):
+        digest.update(line)
+        if not line.strip():
+            continue
+        try:
+            fields = [field.strip(b' "\r\n') for field in line.split(b",")]
+            if len(fields) != len(columns):
+                raise ValueError(f"{len(fields)} fields instead of {len(columns)}")
+            if fields[emotion] not in label_of:
+                raise ValueError(f"the label {fields[emotion].decode('latin-1')!r} instead of 0 to 6")
+            if usage is not None:
+                if fields[usage].lower() not in usage_of:
+                    raise ValueError(f"the Usage {fields[usage].decode('latin-1')!r} instead of {', '.join(USAGES)}")
+                usages.append(usage_of[fields[usage].lower()])
+            faces += parse_pixels(fields[pixels]).tobytes()
+            labels.append(label_of[fields[emotion]])
+        except ValueError as error:
+            raise InputError(f"{path}, row {number} (line {number + 1}) has {error}: "
+                             "mend the row or download the file again") from None
+    if not labels:
+        raise InputError(f"{path} has a header but no rows: download it again")
+    return (np.frombuffer(faces, np.uint8).reshape(-1, FACE_SIZE, FACE_SIZE, 1), np.frombuffer(labels, np.uint8),
+            None if usage is None else np.frombuffer(usages, np.uint8), digest.hexdigest() == GENUINE_MD5)
+
+
+def read_folder(folder):
+    """Read train|validation|test/<expression>/*.png|jpg, expressions by name or number.
+
+    Returns faces, labels and usage like read_csv; faces of another size are resized.
+    """
+    faces, labels, usages = [], [], []
+    for split in sorted(folder.iterdir()):
+        if not split.is_dir() or split.name.lower() not in FOLDER_USAGES:
+            continue
+        for group in sorted(path for path in split.iterdir() if path.is_dir()):
+            if group.name.lower() not in FOLDER_EXPRESSIONS:
+                raise InputError(f"{group} is no expression: name the folder 0 to 6 or {', '.join(EXPRESSIONS)}")
+            for path in sorted(group.iterdir()):
+                if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+                    continue
+                encoded = np.fromfile(path, np.uint8)
+                face = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
+                if face is None:
+                    raise InputError(f"{path} is not a picture: remove it or download the folder again")
+                if face.shape != (FACE_SIZE, FACE_SIZE):
+                    face = cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
+                faces.append(face[..., None])
+                labels.append(FOLDER_EXPRESSIONS[group.name.lower()])
+                usages.append(FOLDER_USAGES[split.name.lower()])
+    if not faces:
+        raise InputError(f"{folder} holds no train|validation|test/<expression>/*.png or *.jpg: "
+                         "give the folder above train and test")
+    return np.stack(faces), np.array(labels, np.uint8), np.array(usages, np.uint8)
+
+
+# ---- what is in it -----------------------------------------------------------------------------
+
+def identities(faces):
+    """int (N,): faces with the same pixels have the same number, counted from 0."""
+    numbers = {}
+    return np.array([numbers.setdefault(face.tobytes(), len(numbers)) for face in faces])
+
+
+def flat(faces):
+    """bool (N,): faces that are one flat colour."""
+    pixels = faces.reshape(len(faces), -1)
+    return pixels.min(axis=1) == pixels.max(axis=1)
+
+
+def split_official(faces, labels, usage, seed=42):
+    """Usage as the file has it; a missing test or validation part is drawn from Training.
+
+    Each drawn part is a tenth of the distinct faces, stratified by expression; pixel-identical
+    faces stay on one side. Returns uint8 (N,).
+    """
+    from sklearn.model_selection import train_test_split
+
+    usage = np.full(len(faces), TRAINING, np.uint8) if usage is None else usage.copy()
+    identity = identities(faces)
+    for part in (PRIVATE_TEST, PUBLIC_TEST):
+        if (usage == part).any():
+            continue
+        rows = np.flatnonzero(usage == TRAINING)
+        distinct, first = np.unique(identity[rows], return_index=True)
+        try:
+            _, drawn = train_test_split(distinct, test_size=round(len(np.unique(identity)) / 10),
+                                        stratify=labels[rows][first], random_state=seed)
+        except ValueError:
+            raise InputError(f"{len(faces)} faces are too few to draw a {USAGES[part]} split from: "
+                             "give ten or more of each expression, or a Usage column") from None
+        usage[rows[np.isin(identity[rows], drawn)]] = part
+    return usage
+
+
+def split_random(count):
+    """The original's protocol: a random tenth for testing (seed 42), a tenth of the rest for validation (41)."""
+    from sklearn.model_selection import train_test_split
+
+    usage = np.full(count, TRAINING, np.uint8)
+    rest, test = train_test_split(np.arange(count), test_size=0.1, random_state=42)
+    usage[test] = PRIVATE_TEST
+    usage[train_test_split(rest, test_size=0.1, random_state=41)[1]] = PUBLIC_TEST
+    return usage
+
+
+def describe(faces, usage):
+    """Sentences on flat and repeated faces, which training acts on."""
+    identity = identities(faces)
+    sizes = np.bincount(identity)
+    yield f"{flat(faces).sum():,} faces are one flat colour"
+    yield f"{(sizes > 1).sum():,} groups of pixel-identical faces hold {sizes[sizes > 1].sum():,} faces"
+    for part in (PRIVATE_TEST, PUBLIC_TEST):
+        twins = np.isin(identity[usage == part], identity[usage == TRAINING]).sum()
+        yield f"{twins:,} {USAGES[part]} faces also stand in Training (training leaves their twins out)"
+
+
+def distribution(labels, usage):
+    """pandas table of counts, an expression a row and a split a column, with totals."""
+    import pandas as pd
+
+    table = pd.crosstab(pd.Categorical.from_codes(labels, EXPRESSIONS), pd.Categorical.from_codes(usage, USAGES),
+                        dropna=False)
+    table.index.name = table.columns.name = None
+    table["total"] = table.sum(axis=1)
+    table.loc["total"] = table.sum()
+    return table
+
+
+def draw_distribution(table):
+    """A matplotlib figure of the distribution table: a group of bars per expression."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    axes = figure.subplots()
+    table.loc[list(EXPRESSIONS), list(USAGES)].plot.bar(ax=axes, width=0.84, rot=0, fontsize=12,
+                                                         color=["#4477aa", "#ccbb44", "#ee6677"])
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=9, padding=2)
+    axes.set_ylabel("faces", fontsize=12)
+    axes.set_title(f"{table.loc['total', 'total']:,} faces", fontsize=14)
+    axes.legend(fontsize=11)
+    axes.margins(y=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_samples(faces, labels, columns=12, seed=0):
+    """A matplotlib figure: a row of faces per expression, drawn at random."""
+    from matplotlib.figure import Figure
+
+    random = np.random.default_rng(seed)
+    figure = Figure(figsize=(columns + 1.3, len(EXPRESSIONS)), layout="constrained")
+    grid = figure.subplots(len(EXPRESSIONS), columns)
+    for label, row in enumerate(grid):
+        rows = np.flatnonzero(labels == label)
+        rows = random.permutation(rows)[:columns]
+        for axes in row:
+            axes.set(xticks=[], yticks=[], frame_on=False)
+        for axes, index in zip(row, rows):
+            axes.imshow(faces[index, ..., 0], cmap="gray", vmin=0, vmax=255)
+        row[0].set_ylabel(EXPRESSIONS[label], rotation=0, ha="right", va="center", fontsize=15)
+    return figure
+
+
+# ---- the sample --------------------------------------------------------------------------------
+
+# What the Facial Action Coding System (Ekman, Friesen and Hager 2002) says moves in each prototype, as
+# inner brow, outer brow (up +), eyelids (open +), mouth corners (up +), mouth open, lips stretched, nose wrinkled.
+ACTIONS = {
+    "angry": (-0.9, 0.3, 0.2, -0.3, 0.0, -0.3, 0.3),    # AU 4 brow lowerer, 5 + 7 lids, 23 lips tight
+    "disgust": (-0.5, -0.3, -0.7, -0.6, 0.2, 0.0, 1.0),  # AU 9 nose wrinkler, 15 lip corners down
+    "fear": (0.8, 0.2, 0.7, -0.2, 0.4, 0.8, 0.0),       # AU 1 + 2 + 4 brows, 5 lids, 20 lips stretched
+    "happy": (0.1, 0.1, -0.3, 1.0, 0.4, 0.5, 0.0),      # AU 6 cheeks, 12 lip corners pulled up
+    "sad": (0.9, -0.6, -0.4, -0.9, 0.0, -0.1, 0.0),     # AU 1 + 4 inner brow, 15 lip corners down
+    "surprise": (0.9, 1.0, 1.0, 0.0, 1.0, -0.6, 0.0),   # AU 1 + 2 brows, 5 lids, 26 jaw drops
+    "neutral": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+}
+
+
+def draw_face(expression, random):
+    """A schematic face, uint8 (48, 48), posed, lit and moved a little differently each time."""
+    zoom = 4  # drawn large and made smaller, for soft edges
+    inner, outer, lids, corners, jaw, stretch, nose = np.array(ACTIONS[expression]) + random.normal(0, 0.13, 7)
+    skin = random.uniform(130, 215)
+    dark, background = skin * random.uniform(0.2, 0.45), random.uniform(20, 240)
+    canvas = np.full((FACE_SIZE * zoom,) * 2, background, np.uint8)
+
+    def points(*pairs):  # fractions of the picture to OpenCV's fixed point
+        return np.round(np.array(pairs) * FACE_SIZE * zoom).astype(np.int32)
+
+    def line(*pairs, width=0.018):
+        cv2.polylines(canvas, [points(*pairs)], False, dark, max(1, round(width * FACE_SIZE * zoom)), cv2.LINE_AA)
+
+    def ellipse(centre, axes, colour):
+        cv2.ellipse(canvas, points(centre)[0].tolist(), points(axes)[0].clip(1).tolist(), 0, 0, 360, colour, -1,
+                    cv2.LINE_AA)
+
+    ellipse((0.5, 0.52), (random.uniform(0.36, 0.42), 0.5), skin)
+    for side in (-1, 1):
+        eye = 0.5 + side * 0.19
+        opened = 0.045 * (1 + 0.75 * lids)
+        ellipse((eye, 0.40), (0.085, opened), 245)
+        ellipse((eye, 0.40), (min(0.04, opened), min(0.04, opened)), dark * 0.5)
+        line((0.5 + side * 0.08, 0.29 - 0.06 * inner), (eye, 0.265 - 0.04 * (inner + outer) / 2),
+             (0.5 + side * 0.30, 0.29 - 0.06 * outer), width=0.03)
+        line((0.5 + side * 0.05, 0.56), (0.5 + side * (0.07 + 0.03 * nose), 0.60 - 0.03 * nose))
+        if nose > 0.2:  # wrinkles beside its root
+            line((0.5 + side * 0.03, 0.40), (0.5 + side * 0.07, 0.47), width=0.015)
+    across = np.linspace(-1, 1, 15)
+    half_width = 0.16 * (1 + 0.4 * stretch)
+    bend = 0.08 * corners * (across ** 2 - 0.5)
+    gap = 0.13 * max(jaw, 0) * np.sqrt(1 - across ** 2)
+    upper = np.stack([0.5 + half_width * across, 0.76 - bend - 0.4 * gap], axis=1)
+    lower = np.stack([0.5 + half_width * across, 0.76 - bend + gap], axis=1)
+    cv2.fillPoly(canvas, [points(*upper, *lower[::-1])], dark * 0.6, cv2.LINE_AA)
+    line(*upper)
+    line(*lower)
+
+    turn = cv2.getRotationMatrix2D((FACE_SIZE * zoom / 2,) * 2, random.normal(0, 5), random.uniform(0.9, 1.1) / zoom)
+    turn[:, 2] += FACE_SIZE / 2 * (1 - zoom) + random.normal(0, 1.2, 2)
+    face = cv2.warpAffine(cv2.blur(canvas, (zoom, zoom)), turn, (FACE_SIZE, FACE_SIZE), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(face + random.normal(0, 5, face.shape), 0, 255).astype(np.uint8)
+
+
+def write_sample(path, seed=0):
+    """Write a CSV of drawn faces in fer2013.csv's layout: of each expression 8 in 10 Training, 1, 1."""
+    random = np.random.default_rng(seed)
+    with written_whole(path) as [beside], open(beside, "w", encoding="ascii", newline="\n") as file:
+        file.write("emotion,pixels,Usage\n")
+        for number in range(SAMPLE_FACES):
+            usage = USAGES[{8: PUBLIC_TEST, 9: PRIVATE_TEST}.get(number % 10, TRAINING)]
+            for label, expression in enumerate(EXPRESSIONS):
+                pixels = " ".join(map(str, draw_face(expression, random).ravel()))
+                file.write(f"{label},{pixels},{usage}\n")
+
+
+# ---- the script --------------------------------------------------------------------------------
+
+def script_parser(documentation):
+    """An argument parser whose --help is the script's docstring."""
+    return argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def main(argv=None):
+    parser = script_parser(__doc__)
+    parser.add_argument("source", nargs="?", type=Path, help="file or folder (default: data/fer2013.csv)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where to write (default: data/)")
+    parser.add_argument("--split", choices=("official", "random"), default="official",
+                        help="official: the file's Usage; random: the original project's 10 %% test, 10 %% validation")
+    parser.add_argument("--sample", action="store_true", help="draw a small set of schematic faces and use it")
+    args = parser.parse_args(argv)
+    if args.sample and args.source:
+        raise InputError("--sample draws its own faces: leave out the path, or leave out --sample")
+    data = args.data or (DATA / "sample" if args.sample else DATA)
+    source = args.source or (data / "sample.csv" if args.sample else DATA / "fer2013.csv")
+    if args.sample:
+        write_sample(source)
+    if not source.exists():
+        raise InputError(f"{source} is not there: the README says where to get it; "
+                         "give its path if it is elsewhere, or try --sample")
+
+    print(f"reading {source}", file=sys.stderr)
+    if source.is_dir():
+        faces, labels, usage = read_folder(source)
+    else:
+        faces, labels, usage, genuine = read_csv(source)
+        print("this is the genuine FER2013" if genuine else "this is not the genuine fer2013.csv, byte for byte")
+    if args.split == "random":
+        usage = split_random(len(faces))
+        print("split at random like the original project")
+    else:
+        given = () if usage is None else np.unique(usage)
+        usage = split_official(faces, labels, usage)
+        for part in (PUBLIC_TEST, PRIVATE_TEST):
+            if part not in given:
+                print(f"the source has no {USAGES[part]} part: a stratified tenth was drawn as it")
+
+    table = distribution(labels, usage)
+    save_arrays({data / "fdataX.npy": faces,
+                 data / "flabels.npy": np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels],
+                 data / "fusage.npy": usage})
+    with written_whole(data / "dataset_distribution.png", data / "samples.png") as (bars, sheet):
+        draw_distribution(table).savefig(bars, dpi=120)
+        draw_samples(faces, labels).savefig(sheet, dpi=100)
+
+    print(table.to_string())
+    for sentence in describe(faces, usage):
+        print(sentence)
+    print(f"wrote fdataX.npy, flabels.npy, fusage.npy ({len(faces):,} faces), dataset_distribution.png and samples.png "
+          f"to {data}")
+    if args.sample:
+        print(f"next: python train_model.py --data {data}")
+
+
+if __name__ == "__main__":
+    run(main)
