@@ -2,13 +2,16 @@
 
 Reads fdataX.npy, flabels.npy and fusage.npy from data/. Trains on Training, validates on
 PublicTest after each epoch, and never looks at how it does on PrivateTest.
-Writes models/model.json, models/model.weights.h5, models/history.csv and
-models/training_curves.png; into data/ the test faces, modXtest.npy and modytest.npy.
+Writes models/model.json and models/model.weights.h5, the same for OpenCV as models/model.tflite,
+models/history.csv and models/training_curves.png; into data/ modXtest.npy and modytest.npy, the test faces.
 
 $ python train_model.py
 $ python train_model.py --resume      # go on after an interruption
-$ python train_model.py --data data/sample --epochs 6
+$ python train_model.py --export      # only make model.tflite anew
 """
+import contextlib
+import hashlib
+import io
 import json
 import os
 import sys
@@ -72,18 +75,21 @@ def build_network(size=FACE_SIZE):
 
 
 def save_model(network, folder):
-    """Write model.json (the layers) and model.weights.h5 (their values) into `folder`."""
-    with written_whole(folder / "model.json", folder / "model.weights.h5") as (layers, weights):
+    """Write model.json (the layers), model.weights.h5 (their values) and model.tflite (both, for OpenCV).
+
+    model.tflite.stamp tells which layers and values the .tflite was made from.
+    """
+    names = ("model.json", "model.weights.h5", "model.tflite", "model.tflite.stamp")
+    with written_whole(*(folder / name for name in names)) as (layers, weights, tflite, stamp):
         layers.write_text(json.dumps(json.loads(network.to_json()), indent=1) + "\n", encoding="utf-8")
         network.save_weights(weights)
+        tflite.write_bytes(convert(network))
+        stamp.write_text(model_stamp(layers, weights) + "\n")
 
 
 def load_model(folder=MODELS):
     """The network that save_model wrote into `folder`, as a keras.Sequential."""
-    layers, weights = folder / "model.json", folder / "model.weights.h5"
-    for path in (layers, weights):
-        if not path.is_file():
-            raise InputError(f"{path} is not there: run train_model.py, or restore the shipped models/ folder")
+    layers, weights = model_files(folder)
     keras = import_keras()
     try:
         network = keras.models.model_from_json(layers.read_text(encoding="utf-8"))
@@ -98,9 +104,37 @@ def load_model(folder=MODELS):
     return network
 
 
+def model_files(folder):
+    """The paths of model.json and model.weights.h5, which are there."""
+    paths = folder / "model.json", folder / "model.weights.h5"
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path} is not there: run train_model.py, or restore the shipped models/ folder")
+    return paths
+
+
+def model_stamp(layers, weights):
+    """SHA-256 of model.json and model.weights.h5, which tells one model from another."""
+    return hashlib.sha256(layers.read_text(encoding="utf-8").encode() + weights.read_bytes()).hexdigest()
+
+
+def convert(network):
+    """The network as the bytes of a TFLite file, which OpenCV reads without TensorFlow."""
+    import keras
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"only TensorFlow makes model.tflite, not {keras.backend.backend()}: "
+                         "run train_model.py --export without KERAS_BACKEND")
+    import tensorflow as tf
+
+    # A fixed batch: with a free one the converter emits a SHAPE operation that OpenCV cannot read.
+    fixed = keras.Sequential([keras.Input(batch_shape=(1, FACE_SIZE, FACE_SIZE, 1)), *network.layers])
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints where its temporary files are
+        return tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
+
+
 def import_keras():
     """Keras, without the notices TensorFlow prints when it finds no GPU."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     return keras
 
@@ -324,11 +358,16 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all chance (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch, with its settings")
+    parser.add_argument("--export", action="store_true", help="do not train, only make model.tflite of the model")
     args = parser.parse_args(argv)
     for name in ("epochs", "batch_size"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")
     models = args.models or models_folder(args.data)
+    if args.export:
+        save_model(load_model(models), models)
+        print(f"wrote model.tflite to {models}")
+        return
     checkpoint = models / "checkpoint.weights.h5"
 
     faces, labels, usage = load_dataset(args.data)
@@ -342,11 +381,10 @@ def main(argv=None):
 
     network, history = train((faces[rows], labels[rows]), (faces[validation], labels[validation]), settings,
                              checkpoint, args.resume)
-    models.mkdir(parents=True, exist_ok=True)
     save_model(network, models)
     save_history(history, models)
     checkpoint.unlink(missing_ok=True)
-    print(f"wrote model.json, model.weights.h5, history.csv and training_curves.png to {models}: "
+    print(f"wrote model.json, model.weights.h5, model.tflite, history.csv and training_curves.png to {models}: "
           f"{history[-1]['val_accuracy']:.2%} on the {validation.sum():,} validation faces")
     print(f"wrote the {test_faces:,} test faces, modXtest.npy and modytest.npy, to {args.data}")
 
