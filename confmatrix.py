@@ -23,27 +23,35 @@ def can_show():
         return True
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False
-    attempt = subprocess.run([sys.executable, "-c", "import cv2; cv2.namedWindow('')"], capture_output=True)
+    attempt = subprocess.run([sys.executable, "-c", "import cv2; cv2.namedWindow('attempt')"], capture_output=True)
     return attempt.returncode == 0
 
 
-def show(picture, title):
-    """Show a picture, uint8 BGR (h, w, 3), in a window until a key is pressed or the window is closed."""
-    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+def open_window(title, picture):
+    """Open a window that shows a picture, uint8 BGR (h, w, 3), and fits an ordinary screen."""
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     height, width = picture.shape[:2]
-    zoom = min(1, 1280 / width, 720 / height)  # fits an ordinary screen
+    zoom = min(1, 1280 / width, 720 / height)
     cv2.resizeWindow(title, round(width * zoom), round(height * zoom))
     cv2.imshow(title, picture)
-    while cv2.waitKey(50) < 0 and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1:
-        pass
-    cv2.destroyAllWindows()
+
+
+def window_is_open(title):
+    """Whether the user has not closed the window."""
+    return cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
 
 
 def show_if_possible(picture, title, written):
-    """Show the picture where there is a display; where there is none, say which file holds it."""
+    """Show a picture, uint8 BGR (h, w, 3), until a key is pressed or its window closed.
+
+    Where there is no display, say which file holds it.
+    """
     if can_show():
         print("press a key in the window to go on", file=sys.stderr)
-        show(picture, title)
+        open_window(title, picture)
+        while cv2.waitKey(50) < 0 and window_is_open(title):
+            pass
+        cv2.destroyAllWindows()
     else:
         print(f"there is no display to show it on: open {written}", file=sys.stderr)
 
