@@ -22,7 +22,7 @@ def predict(network, faces, batch_size=256, progress=False):
 
     batches = [faces[start:start + batch_size] for start in range(0, len(faces), batch_size)]
     return np.concatenate([np.asarray(network.predict_on_batch(batch.astype(np.float32)))
-                           for batch in tqdm(batches, desc="predicting", disable=not progress, leave=False)])
+                           for batch in tqdm(batches, desc="predicting", disable=None if progress else True, leave=False)])
 
 
 def load_test_faces(data):

@@ -275,13 +275,13 @@ def train(training, validation, settings, checkpoint, resume=False):
         history = read_checkpoint(checkpoint)[1]
         network.load_weights(checkpoint)
 
-    work = [face_size(epoch, epochs) ** 2 for epoch in range(epochs)]  # the time an epoch takes is in proportion
-    with tqdm(total=sum(work), initial=sum(work[:len(history)]), unit="", smoothing=0.02, desc="training",
-              bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left {postfix}") as bar:
+    work = [face_size(epoch, epochs) ** 2 for epoch in range(epochs)]  # the time a step takes is in proportion
+    with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
+              bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}") as bar:
 
         class Progress(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):
-                bar.update(work[len(history)] / steps)
+                bar.update(work[len(history)])
                 bar.set_postfix_str(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}", refresh=False)
 
         for epoch in range(len(history), epochs):
