@@ -7,6 +7,7 @@ with a box and a label on each face, where you stand. Prints a row per face like
 $ python image_from_camera.py
 $ python image_from_camera.py 1 --output me.jpg --show
 """
+import collections
 import csv
 import itertools
 import sys
@@ -26,10 +27,8 @@ SETTLING = 30  # frames a camera takes to get exposure and white balance right: 
 
 def take_picture(camera):
     """The frame after the camera has settled, or the last one of a shorter video; None if there is none."""
-    picture = None
-    for _, picture in itertools.islice(read_camera(camera, live=True), SETTLING + 1):
-        pass
-    return picture
+    last = collections.deque(itertools.islice(read_camera(camera, live=True), SETTLING + 1), maxlen=1)
+    return last[0][1] if last else None
 
 
 def main(argv=None):

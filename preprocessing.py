@@ -88,7 +88,7 @@ def written_whole(*paths):
             with open(path, "rb+") as file:
                 os.fsync(file.fileno())
         for written, path in zip(beside, paths):
-            os.replace(written, path)
+            written.replace(path)
     finally:
         for path in beside:
             path.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def parse_pixels(text):
 def _columns(header):
     """{column name: position} of a CSV's first line, whatever its case and blanks."""
     names = header.decode("utf-8-sig", "replace").split(",")
-    return {name.strip().strip('"').lower(): position for position, name in enumerate(names)}
+    return {name.strip(' "\t\r\n').lower(): position for position, name in enumerate(names)}
 
 
 def _buffered(stream):

@@ -16,13 +16,14 @@ from preprocessing import DATA, EXPRESSIONS, FACE_SIZE, InputError, load_array, 
 from train_model import load_model, models_folder, save_test_faces
 
 
-def predict(network, faces, batch_size=256, progress=False):
+def predict(network, faces, batch_size=256):
     """Probabilities float32 (n, 7) of grey faces uint8 (n, 48, 48, 1), through Keras."""
     from tqdm import tqdm
 
     batches = [faces[start:start + batch_size] for start in range(0, len(faces), batch_size)]
     return np.concatenate([np.asarray(network.predict_on_batch(batch.astype(np.float32)))
-                           for batch in tqdm(batches, desc="predicting", disable=None if progress else True, leave=False)])
+                           for batch in tqdm(batches, desc="predicting", leave=False,
+                                             disable=True if len(batches) == 1 else None)])
 
 
 def load_test_faces(data):
@@ -46,7 +47,7 @@ def main(argv=None):
 
     faces, truey = load_test_faces(args.data)
     print(f"testing {models} on {len(faces):,} faces", file=sys.stderr)
-    predp = predict(load_model(models), faces, progress=True)
+    predp = predict(load_model(models), faces)
     predy = predp.argmax(axis=1)
     save_arrays({args.data / "truey.npy": truey, args.data / "predy.npy": predy, args.data / "predp.npy": predp})
 

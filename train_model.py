@@ -121,13 +121,28 @@ def model_stamp(layers, weights):
 def convert(network):
     """The network as the bytes of a TFLite file, which OpenCV reads without TensorFlow."""
     import keras
+    from keras import layers
+
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"only TensorFlow makes model.tflite, not {keras.backend.backend()}: "
                          "run train_model.py --export without KERAS_BACKEND")
     import tensorflow as tf
 
-    # A fixed batch: with a free one the converter emits a SHAPE operation that OpenCV cannot read.
-    fixed = keras.Sequential([keras.Input(batch_shape=(1, FACE_SIZE, FACE_SIZE, 1)), *network.layers])
+    def as_opencv_reads_it(layer):
+        if isinstance(layer, layers.GlobalMaxPooling2D):
+            return layers.GlobalMaxPooling2D(keepdims=True)
+        if isinstance(layer, layers.Dense):  # OpenCV 4.14 leaves out its bias, but not that of a 1 x 1 convolution
+            return layers.Conv2D(layer.units, 1, activation=None if layer is network.layers[-1] else layer.activation)
+        return layer
+
+    fixed = keras.Sequential([
+        # A fixed batch: with a free one the converter emits a SHAPE operation that OpenCV cannot read.
+        keras.Input(batch_shape=(1, FACE_SIZE, FACE_SIZE, 1)),
+        *map(as_opencv_reads_it, network.layers),
+        layers.Flatten(),
+        layers.Activation(network.layers[-1].activation),
+    ])
+    fixed.set_weights([weight.reshape(variable.shape) for weight, variable in zip(network.get_weights(), fixed.weights)])
     with contextlib.redirect_stdout(io.StringIO()):  # it prints where its temporary files are
         return tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
 
@@ -182,8 +197,8 @@ def resize(faces, size):
 
 
 def face_size(epoch, epochs):
-    """The size of the faces in this epoch, counted from 0."""
-    return next(size for part, size in SIZES if epoch < max(1, round(part * epochs)) or part == 1)
+    """The size of the faces in this epoch, counted from 0; the last has the full size."""
+    return next(size for part, size in SIZES if (epoch + 1) / epochs <= part)
 
 
 def training_batches(faces, labels, size, batch_size, seed):
@@ -287,8 +302,11 @@ def train(training, validation, settings, checkpoint, resume=False):
         for epoch in range(len(history), epochs):
             size = face_size(epoch, epochs)
             bar.set_description(f"epoch {epoch + 1}/{epochs}, faces {size} x {size}")
+            for layer in network.layers:
+                if isinstance(layer, keras.layers.Dropout):  # its chance is not in the checkpoint: draw it anew
+                    layer.seed_generator.state.assign([seed, epoch])
             logs = network.fit(training_batches(faces, labels, size, batch_size, [seed, epoch]), verbose=0,
-                               callbacks=[Progress()]).history
+                               callbacks=[Progress()], shuffle=False).history  # they are in random order already
             loss, accuracy = network.evaluate(resize(validation[0], size).astype(np.float32), validation[1],
                                               batch_size=256, verbose=0)
             history.append({"epoch": epoch + 1, "size": size, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0],

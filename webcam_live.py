@@ -18,7 +18,7 @@ import cv2
 
 from confmatrix import can_show, open_window, window_is_open
 from preprocessing import EXPRESSIONS, InputError, run, script_parser
-from recognise_image import COLOURS, load_recogniser
+from recognise_image import COLOURS, FONT, load_recogniser
 from recognise_video import recognise_frames, video_writer
 from train_model import MODELS
 
@@ -64,7 +64,7 @@ def draw_bars(frame, shares):
     panel[:] = panel // 3  # so that letters stand out from whatever is behind them
     for row, (expression, share, colour) in enumerate(zip(EXPRESSIONS, shares, COLOURS)):
         base = top + round((row + 0.75) * unit)
-        cv2.putText(frame, expression, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255),
+        cv2.putText(frame, expression, (left, base), FONT, size, (255, 255, 255),
                     max(1, round(2 * size)), cv2.LINE_AA)
         bar = left + round(4.6 * unit)
         brighter = tuple(min(255, 60 + level) for level in colour)

@@ -1,0 +1,199 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, assert_refused, run_script
+
+import train_model
+from preprocessing import DATA, InputError, save_arrays
+from recognise_image import load_recogniser
+from test_model import predict
+from train_model import (
+    MODELS,
+    augment,
+    build_network,
+    face_size,
+    learning_rate,
+    load_model,
+    models_folder,
+    resize,
+    save_model,
+    trainable_rows,
+)
+
+
+@pytest.fixture(scope="module")
+def small_data(small_set, tmp_path_factory):
+    """A data folder as preprocessing.py leaves it."""
+    folder = tmp_path_factory.mktemp("data")
+    faces, labels, usage = small_set
+    save_arrays({folder / "fdataX.npy": faces, folder / "flabels.npy": np.eye(7, dtype=np.uint8)[labels],
+                 folder / "fusage.npy": usage})
+    return folder
+
+
+def test_the_network_is_a_plain_stack_that_gives_probabilities(small_set):
+    network = build_network()
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert set(kinds) == {"Rescaling", "Conv2D", "BatchNormalization", "ReLU", "MaxPooling2D", "GlobalMaxPooling2D",
+                          "Dropout", "Dense"}
+    probabilities = predict(network, small_set[0])
+    assert probabilities.shape == (70, 7) and probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_same_weights_serve_faces_of_any_size(small_set):
+    any_size, fixed = build_network(size=None), build_network()
+    fixed.set_weights(any_size.get_weights())
+    np.testing.assert_allclose(predict(any_size, small_set[0][:5]), predict(fixed, small_set[0][:5]), atol=1e-6)
+    assert predict(any_size, resize(small_set[0][:5], 32)).shape == (5, 7)
+
+
+def test_load_is_the_inverse_of_save_in_keras_and_in_opencv(small_set, tmp_path):
+    network = build_network()
+    random = np.random.default_rng(0)
+    network.set_weights([random.uniform(0.5, 1.5, weight.shape) if variable.name in ("gamma", "moving_variance")
+                         else weight + random.normal(0, 0.02, weight.shape)
+                         for weight, variable in zip(network.get_weights(), network.weights)])
+    save_model(network, tmp_path)
+    expected = np.asarray(network(small_set[0].astype(np.float32), training=False))
+    assert expected.std(axis=0).max() > 1e-4  # the faces are told apart
+    np.testing.assert_allclose(predict(load_model(tmp_path), small_set[0]), expected, atol=1e-5)
+    np.testing.assert_allclose(load_recogniser(tmp_path)(small_set[0]), expected, atol=1e-4)
+
+
+def test_flat_faces_and_twins_of_other_splits_are_left_out(small_set):
+    faces, _, usage = (array.copy() for array in small_set)
+    faces[3] = 17
+    faces[8] = faces[1]    # PublicTest
+    faces[19] = faces[20]  # PrivateTest
+    faces[30] = faces[31]  # both Training: both stay
+    expected = set(np.flatnonzero(usage == 0)) - {3, 1, 20}
+    assert set(np.flatnonzero(trainable_rows(faces, usage))) == expected
+
+
+def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch):
+    random = np.random.default_rng(0)
+    flat = np.full((4, 48, 48, 1), 77, np.uint8)
+    assert (augment(flat, 40, random) == 77).all() and augment(flat, 40, random).shape == (4, 40, 40, 1)
+
+    dots = np.zeros((200, 48, 48, 1), np.uint8)
+    dots[:, 22:26, 22:26] = 255
+    moved = augment(dots, 48, random)[..., 0].astype(float)
+    rows, columns = np.mgrid[:48, :48]
+    weight = moved.sum(axis=(1, 2))
+    x, y = (moved * columns).sum(axis=(1, 2)) / weight - 23.5, (moved * rows).sum(axis=(1, 2)) / weight - 23.5
+    furthest = train_model.AUGMENTATION["shift"] * 48
+    for shift in (x, y):
+        assert furthest * 0.9 < np.abs(shift).max() < furthest + 0.1
+
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0})
+    same = augment(small_set[0], 48, random)
+    mirrored = (same == small_set[0][:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
+
+
+def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing():
+    rates = [float(learning_rate(1000, 128)(step)) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.01) and rates[200] == pytest.approx(0.1) and rates[1000] == pytest.approx(0)
+    assert np.argmax(rates) == 200
+    assert float(learning_rate(1000, 32)(200)) == pytest.approx(0.025)
+
+
+def test_faces_grow_and_the_last_epoch_has_the_full_size():
+    sizes = [face_size(epoch, 36) for epoch in range(36)]
+    assert sizes == sorted(sizes) and set(sizes) == {32, 40, 48}
+    assert [face_size(epochs - 1, epochs) for epochs in (1, 2, 3, 7)] == [48] * 4
+
+
+def test_other_data_never_replaces_the_shipped_model(tmp_path):
+    assert models_folder(DATA) == MODELS
+    assert models_folder(DATA / "sample") == DATA / "sample" / "models"
+    assert models_folder(tmp_path) == tmp_path / "models"
+
+
+def train_arguments(data, models):
+    return ["--data", data, "--models", models, "--epochs", 3, "--batch-size", 28, "--seed", 5]
+
+
+def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(small_data, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = run_script("train_model.py", *train_arguments(small_data, whole))
+    assert process.returncode == 0, process.stderr
+    assert "training on 56 of 56" in process.stdout
+    assert sorted(path.name for path in whole.iterdir()) == [
+        "history.csv", "model.json", "model.tflite", "model.tflite.stamp", "model.weights.h5", "training_curves.png"]
+
+    command = [sys.executable, str(ROOT / "train_model.py"), *map(str, train_arguments(small_data, killed))]
+    victim = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 300
+    while not (killed / "checkpoint.weights.h5").exists() and victim.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert not (killed / "model.json").exists()
+    for path in killed.glob(".*"):
+        path.unlink()  # what it was writing when it was killed
+
+    resumed = run_script("train_model.py", "--data", small_data, "--models", killed, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    histories = [pd.read_csv(folder / "history.csv") for folder in (whole, killed)]
+    assert histories[1].epoch.tolist() == [1, 2, 3] and histories[1]["size"].tolist() == [32, 40, 48]
+    pd.testing.assert_frame_equal(*histories, rtol=1e-3)
+    faces = np.load(small_data / "fdataX.npy")
+    np.testing.assert_allclose(predict(load_model(killed), faces), predict(load_model(whole), faces), atol=1e-3)
+
+    np.testing.assert_array_equal(np.load(small_data / "modXtest.npy"), faces[np.load(small_data / "fusage.npy") == 2])
+    assert np.load(small_data / "modytest.npy").shape == (7, 7)
+
+
+def test_missing_and_misshapen_arrays_are_refused(small_data, tmp_path):
+    assert_refused(run_script("train_model.py", "--data", tmp_path), tmp_path / "fdataX.npy", "run preprocessing.py")
+    faces, labels = (np.load(small_data / name) for name in ("fdataX.npy", "flabels.npy"))
+    save_arrays({tmp_path / "fdataX.npy": faces, tmp_path / "flabels.npy": labels[1:],
+                 tmp_path / "fusage.npy": np.load(small_data / "fusage.npy")})
+    assert_refused(run_script("train_model.py", "--data", tmp_path), tmp_path / "flabels.npy", "(69, 7)", "(70, 7)")
+    (tmp_path / "fdataX.npy").write_bytes(b"not an array")
+    assert_refused(run_script("train_model.py", "--data", tmp_path), tmp_path / "fdataX.npy", "not a whole .npy array")
+    assert_refused(run_script("train_model.py", "--data", small_data, "--models", tmp_path, "--resume"),
+                   "nothing to resume")
+    assert run_script("train_model.py", "--epochs", "0").returncode == 2
+
+
+@pytest.mark.parametrize("damage, words", [
+    (lambda folder: (folder / "model.json").unlink(), ["model.json is not there"]),
+    (lambda folder: (folder / "model.weights.h5").unlink(), ["model.weights.h5 is not there"]),
+    (lambda folder: (folder / "model.json").write_text("{"), ["do not load"]),
+    (lambda folder: os.truncate(folder / "model.weights.h5", 5000), ["do not load"]),
+])
+def test_a_missing_or_damaged_model_is_refused(shipped, tmp_path, damage, words):
+    for name in ("model.json", "model.weights.h5"):
+        (tmp_path / name).write_bytes((shipped / name).read_bytes())
+    damage(tmp_path)
+    with pytest.raises(InputError) as refusal:
+        load_model(tmp_path)
+    for word in [str(tmp_path), *words]:
+        assert word in str(refusal.value)
+
+
+def test_a_network_for_other_faces_is_refused(tmp_path):
+    import keras
+
+    other = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)])
+    save_model(other, tmp_path)
+    with pytest.raises(InputError, match=r"to \(5,\) instead of"):
+        load_model(tmp_path)
+
+
+def test_the_deployment_file_gives_what_keras_gives(shipped, small_set):
+    random = np.random.default_rng(1)
+    smooth = np.repeat(np.repeat(random.integers(0, 256, (40, 6, 6, 1), np.uint8), 8, axis=1), 8, axis=2)
+    faces = np.concatenate([small_set[0], smooth, np.zeros((1, 48, 48, 1), np.uint8)])
+    through_keras = predict(load_model(shipped), faces)
+    assert len(set(through_keras.argmax(axis=1))) > 1
+    np.testing.assert_allclose(load_recogniser(shipped)(faces), through_keras, atol=1e-4)
