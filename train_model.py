@@ -142,7 +142,8 @@ def convert(network):
         layers.Flatten(),
         layers.Activation(network.layers[-1].activation),
     ])
-    fixed.set_weights([weight.reshape(variable.shape) for weight, variable in zip(network.get_weights(), fixed.weights)])
+    fixed.set_weights([weight.reshape(variable.shape)
+                       for weight, variable in zip(network.get_weights(), fixed.weights)])
     with contextlib.redirect_stdout(io.StringIO()):  # it prints where its temporary files are
         return tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
 
