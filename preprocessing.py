@@ -110,9 +110,8 @@ def load_array(path, shape, made_by):
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is not a whole .npy array ({error}): run {made_by} again") from None
     if len(array.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):
-        wanted = tuple("N" if length is None else length for length in shape)
-        raise InputError(f"{path} has the shape {array.shape} instead of ({', '.join(map(str, wanted))}): "
-                         f"run {made_by} again")
+        wanted = str(tuple("N" if length is None else length for length in shape)).replace("'", "")
+        raise InputError(f"{path} has the shape {array.shape} instead of {wanted}: run {made_by} again")
     return array
 
 

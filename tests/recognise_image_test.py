@@ -43,7 +43,7 @@ def test_recognition_prepares_a_face_as_training_does(portrait, shipped, recogni
     through_training = predict(load_model(shipped), read_csv(path)[0])
 
     monkeypatch.setattr("recognise_image.find_faces", lambda grey: np.array([(150, 100, 230, 230)]))
-    boxes, through_recognition = recognise(portrait[0], recogniser)
+    _, through_recognition = recognise(portrait[0], recogniser)
     np.testing.assert_allclose(through_recognition, through_training, atol=1e-4)
     assert through_training.max() < 0.9999  # not so sure that any scaling would give the same
 
@@ -181,8 +181,8 @@ def test_pictures_of_every_kind_are_read(tmp_path, portrait, mode, ending):
     picture.save(path)
     read = read_picture(path)
     assert read.shape == (600, 512, 3) and read.dtype == np.uint8
-    grey = cv2.cvtColor(portrait[0], cv2.COLOR_BGR2GRAY).astype(float)
-    assert np.corrcoef(cv2.cvtColor(read, cv2.COLOR_BGR2GRAY).ravel(), grey.ravel())[0, 1] > 0.7
+    soft = [cv2.blur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (9, 9)).ravel() for image in (read, portrait[0])]
+    assert np.corrcoef(*soft)[0, 1] > 0.95  # blurred because black and white is dithered
     assert cv2.haveImageWriter(output_path(path).name)
 
 
@@ -196,7 +196,7 @@ def test_labels_stay_in_the_picture_and_off_each_other():
         probabilities = random.dirichlet(np.ones(7), 4).astype(np.float32)
         draw_faces(picture, boxes, probabilities)
         assert picture.shape == (height, width, 3)
-        assert (picture == 255).all(axis=2).sum() > 20  # white letters
+        assert (picture > 200).all(axis=2).sum() > 20  # white letters
     from recognise_image import draw_label
     taken = []
     for box in ((200, 200, 100, 100), (210, 200, 100, 100), (220, 200, 100, 100)):
