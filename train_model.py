@@ -11,6 +11,7 @@ $ python train_model.py --export      # only make model.tflite anew
 """
 import contextlib
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -81,10 +82,27 @@ def save_model(network, folder):
     """
     names = ("model.json", "model.weights.h5", "model.tflite", "model.tflite.stamp")
     with written_whole(*(folder / name for name in names)) as (layers, weights, tflite, stamp):
-        layers.write_text(json.dumps(json.loads(network.to_json()), indent=1) + "\n", encoding="utf-8")
+        layers.write_text(json.dumps(layers_of(network), indent=1) + "\n", encoding="utf-8")
         network.save_weights(weights)
         tflite.write_bytes(convert(network))
         stamp.write_text(model_stamp(layers, weights) + "\n")
+
+
+def layers_of(network):
+    """The network's layers as Keras's JSON, without what older versions of Keras stumble over.
+
+    Left out are settings at their default, some of which are new, and how to draw initial
+    values, which the weights replace.
+    """
+    import keras
+
+    tree = json.loads(network.to_json())
+    for layer in tree["config"]["layers"]:
+        settings = inspect.signature(getattr(keras.layers, layer["class_name"])).parameters
+        layer["config"] = {
+            name: value for name, value in layer["config"].items() if not name.endswith("_initializer")
+            and not (name in settings and settings[name].default == value)}
+    return tree
 
 
 def load_model(folder=MODELS):
@@ -160,7 +178,7 @@ def models_folder(data):
 
     So trying the chain on the sample never replaces the shipped model.
     """
-    return MODELS if data.resolve() == DATA else data / "models"
+    return MODELS if data.resolve() == DATA.resolve() else data / "models"
 
 
 def trainable_rows(faces, usage):
