@@ -147,8 +147,8 @@ def convert(network):
     import tensorflow as tf
 
     def as_opencv_reads_it(layer):
-        if isinstance(layer, layers.GlobalMaxPooling2D):
-            return layers.GlobalMaxPooling2D(keepdims=True)
+        if isinstance(layer, (layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D)):
+            return type(layer)(keepdims=True)
         if isinstance(layer, layers.Dense):  # OpenCV 4.14 leaves out its bias, but not that of a 1 x 1 convolution
             return layers.Conv2D(layer.units, 1, activation=None if layer is network.layers[-1] else layer.activation)
         return layer
