@@ -76,16 +76,10 @@ def build_network(size=FACE_SIZE):
 
 
 def save_model(network, folder):
-    """Write model.json (the layers), model.weights.h5 (their values) and model.tflite (both, for OpenCV).
-
-    model.tflite.stamp tells which layers and values the .tflite was made from.
-    """
-    names = ("model.json", "model.weights.h5", "model.tflite", "model.tflite.stamp")
-    with written_whole(*(folder / name for name in names)) as (layers, weights, tflite, stamp):
+    """Write model.json, the layers, and model.weights.h5, their values."""
+    with written_whole(folder / "model.json", folder / "model.weights.h5") as (layers, weights):
         layers.write_text(json.dumps(layers_of(network), indent=1) + "\n", encoding="utf-8")
         network.save_weights(weights)
-        tflite.write_bytes(convert(network))
-        stamp.write_text(model_stamp(layers, weights) + "\n")
 
 
 def layers_of(network):
@@ -134,6 +128,13 @@ def model_files(folder):
 def model_stamp(layers, weights):
     """SHA-256 of model.json and model.weights.h5, which tells one model from another."""
     return hashlib.sha256(layers.read_text(encoding="utf-8").encode() + weights.read_bytes()).hexdigest()
+
+
+def export_model(network, folder):
+    """Write model.tflite, the network for OpenCV, and model.tflite.stamp, which model in `folder` it is."""
+    with written_whole(folder / "model.tflite", folder / "model.tflite.stamp") as (tflite, stamp):
+        tflite.write_bytes(convert(network))
+        stamp.write_text(model_stamp(*model_files(folder)) + "\n")
 
 
 def convert(network):
@@ -300,7 +301,7 @@ def train(training, validation, settings, checkpoint, resume=False):
         optimizer=keras.optimizers.SGD(learning_rate(steps * epochs, batch_size), momentum=0.9, nesterov=True,
                                        weight_decay=WEIGHT_DECAY),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=LABEL_SMOOTHING), metrics=["accuracy"],
-        # Keras leaves XLA off on a processor, where it doubles the speed in float32 and halves it in bfloat16.
+        # Keras leaves XLA off on a processor, where it doubles the speed in float32.
         jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
     network.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     network.optimizer.build(network.trainable_variables)
@@ -400,9 +401,11 @@ def main(argv=None):
     for name in ("epochs", "batch_size"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")
+    if not 0 <= args.seed < 2 ** 32:
+        parser.error("--seed must be 0 to 4294967295")
     models = args.models or models_folder(args.data)
     if args.export:
-        save_model(load_model(models), models)
+        export_model(load_model(models), models)
         print(f"wrote model.tflite to {models}")
         return
     checkpoint = models / "checkpoint.weights.h5"
@@ -412,6 +415,8 @@ def main(argv=None):
     if args.resume:
         settings = read_checkpoint(checkpoint)[0]
     rows, validation = trainable_rows(faces, usage), usage == PUBLIC_TEST
+    if not rows.any() or not validation.any():
+        raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
     print(f"training on {rows.sum():,} of {(usage == TRAINING).sum():,} Training faces: flat ones and those that also "
           f"stand in another split are left out; validating on {validation.sum():,}")
     test_faces = save_test_faces(args.data)
@@ -421,9 +426,11 @@ def main(argv=None):
     save_model(network, models)
     save_history(history, models)
     checkpoint.unlink(missing_ok=True)
-    print(f"wrote model.json, model.weights.h5, model.tflite, history.csv and training_curves.png to {models}: "
+    print(f"wrote model.json, model.weights.h5, history.csv and training_curves.png to {models}: "
           f"{history[-1]['val_accuracy']:.2%} on the {validation.sum():,} validation faces")
     print(f"wrote the {test_faces:,} test faces, modXtest.npy and modytest.npy, to {args.data}")
+    export_model(network, models)
+    print(f"wrote model.tflite, the same for OpenCV, to {models}")
 
 
 if __name__ == "__main__":

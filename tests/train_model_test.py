@@ -17,6 +17,7 @@ from train_model import (
     MODELS,
     augment,
     build_network,
+    export_model,
     face_size,
     learning_rate,
     load_model,
@@ -61,6 +62,7 @@ def test_load_is_the_inverse_of_save_in_keras_and_in_opencv(small_set, tmp_path)
                          else weight + random.normal(0, 0.02, weight.shape)
                          for weight, variable in zip(network.get_weights(), network.weights)])
     save_model(network, tmp_path)
+    export_model(network, tmp_path)
     expected = np.asarray(network(small_set[0].astype(np.float32), training=False))
     assert expected.std(axis=0).max() > 1e-4  # the faces are told apart
     np.testing.assert_allclose(predict(load_model(tmp_path), small_set[0]), expected, atol=1e-5)
