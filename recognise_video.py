@@ -43,8 +43,10 @@ def open_video(path):
 
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file: check the path")
+    # PyAV 19 takes titles that are not UTF-8 as they are; the versions before stumble over them.
+    titles = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
     try:
-        video = av.open(str(path), metadata_errors="replace")
+        video = av.open(str(path), **titles)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path} is not a video that FFmpeg reads ({error.strerror}): check the file") from None
     picture = video.format.name in ("image2", "tty") or video.format.name.endswith("_pipe")

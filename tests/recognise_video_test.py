@@ -167,6 +167,22 @@ def test_what_is_no_video_is_refused(portrait, clip, tmp_path):
     assert whole.read_bytes() == before
 
 
+def test_a_title_in_another_encoding_does_no_harm(tmp_path):
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as file:
+        file.metadata["title"] = "Grüße"
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="bgr24")))
+        file.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert "üß".encode() in data
+    path.write_bytes(data.replace("üß".encode(), "üßüß".encode("latin-1")))
+    process = run_script("recognise_video.py", path, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert len(read_with_opencv(tmp_path / "titled_recognised.mp4")) == 1
+
+
 def test_a_damaged_video_is_refused_and_the_old_output_kept(clip, tmp_path):
     data = bytearray(clip.read_bytes())
     random = np.random.default_rng(0)
