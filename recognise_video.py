@@ -145,7 +145,7 @@ def read_video(video, stream, sound, write_sound):
                     time = time + step if frame.pts is None else frame.pts - round(start / stream.time_base)
                     yield time, upright(frame)
                     number += 1
-            elif packet.dts is not None:  # the last, empty one has none
+            elif None not in (packet.pts, packet.dts):  # the last, empty one has none
                 packet.pts -= round(start / sound.time_base)
                 packet.dts -= round(start / sound.time_base)
                 write_sound(packet)
