@@ -74,7 +74,10 @@ def load_recogniser(models=MODELS, keras=False):
     layers, weights = model_files(models)
     tflite, stamp = models / "model.tflite", models / "model.tflite.stamp"
     if not keras and tflite.is_file() and stamp.is_file() and stamp.read_text().strip() == model_stamp(layers, weights):
-        return functools.partial(_predict_with_opencv, cv2.dnn.readNetFromTFLite(str(tflite)))
+        try:
+            return functools.partial(_predict_with_opencv, cv2.dnn.readNetFromTFLite(str(tflite)))
+        except cv2.error:
+            raise InputError(f"{tflite} is damaged: train_model.py --export makes it anew") from None
     if not keras:
         print(f"{tflite} is missing or was made from another model, so Keras is loaded, which takes longer: "
               "train_model.py --export makes it anew", file=sys.stderr)

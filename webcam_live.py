@@ -91,7 +91,8 @@ def main(argv=None):
     number = 0
     interrupted = False
     with contextlib.ExitStack() as stack:
-        stack.callback(cv2.destroyAllWindows if window else lambda: None)
+        if window:
+            stack.callback(cv2.destroyAllWindows)
         stack.callback(camera.release)
         if args.record:
             rate = Fraction(camera.get(cv2.CAP_PROP_FPS) or 25).limit_denominator(1001)
@@ -117,7 +118,7 @@ def main(argv=None):
                              "or check the file")
     if args.record:
         print(f"wrote {args.record}: {number:,} frames", file=sys.stderr)
-    if interrupted and not args.record:
+    if interrupted:
         raise KeyboardInterrupt
 
 

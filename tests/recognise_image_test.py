@@ -118,6 +118,16 @@ def test_without_a_deployment_file_keras_takes_over_and_says_so(shipped, tmp_pat
     assert float(row[-1]) > 0
 
 
+def test_a_damaged_deployment_file_is_refused(shipped, tmp_path, portrait):
+    for path in shipped.glob("model.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for damaged in (b"", b"not a network" * 100):
+        (tmp_path / "model.tflite").write_bytes(damaged)
+        process = run_script("recognise_image.py", portrait[1], "--models", tmp_path, "--output", tmp_path / "out.png")
+        assert_refused(process, tmp_path / "model.tflite", "damaged", "--export")
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_one_bad_file_does_not_stop_the_others(tmp_path, portrait):
     text, empty = tmp_path / "text.jpg", tmp_path / "empty.png"
     text.write_text("not a picture")

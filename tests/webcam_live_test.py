@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -67,6 +69,21 @@ def test_without_a_display_it_records_until_the_source_ends(endless, tmp_path):
     with av.open(str(tmp_path / "live.mp4")) as file:
         times = [float(frame.time) for frame in file.decode(video=0)]
     np.testing.assert_allclose(np.diff(times), 0.04, atol=0.002)  # the file's 25 frames a second
+
+
+def test_ctrl_c_leaves_a_playable_recording(endless, tmp_path):
+    process = subprocess.Popen([sys.executable, str(ROOT / "webcam_live.py"), str(endless), "--record", "live.mp4"],
+                               cwd=tmp_path, env={**os.environ, **NO_DISPLAY}, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob(".*live.mp4")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.1)
+    time.sleep(2)  # some frames
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in message, message
+    assert 0 < frame_count(tmp_path / "live.mp4") < 1000
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("script", ["webcam_live.py", "image_from_camera.py"])
