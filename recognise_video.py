@@ -2,39 +2,247 @@
 
 Reads a video in any format FFmpeg reads, and models/.
 Writes <name>_recognised.mp4 where you stand: every frame at its time, with a box and a label on
-each face, and the sound; H.264, which players and browsers show.
+each face, and the sound; H.264, which players and browsers show. A face keeps its number.
 
 $ python recognise_video.py party.mov
-$ python recognise_video.py party.mov --output labelled.mp4 --csv faces.csv
+$ python recognise_video.py party.mov --output labelled.mp4 --csv faces.csv --plot faces.png
 """
+import collections
+import concurrent.futures
 import contextlib
-import csv
-import sys
+import importlib.util
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count as counting
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from preprocessing import EXPRESSIONS, InputError, run, script_parser, written_whole
-from recognise_image import draw_faces, load_recogniser, recognise
-from train_model import MODELS
+from preprocessing import EXPRESSIONS, InputError, run, written_whole
+from recognise_image import (
+    COLOURS,
+    count,
+    crop_faces,
+    csv_rows,
+    draw_faces,
+    face_row,
+    find_faces,
+    load_recogniser,
+    look_closer,
+    overlap,
+    recognition_parser,
+    say,
+)
 
-LONGEST_SIDE = 640  # pixels of a frame to search; four times faster than 1280, and a face need be 24 of them wide
+# A search of a whole frame costs fifty times a look at where a face was: it is made now and then, with these.
+SEARCH_EVERY = 0.4  # seconds
+LONGEST_SIDE = 640  # pixels of the frame searched: a face is at least 1/30 of it
 SCALE_STEP = 1.2
+NEIGHBOURS = 2
+FOLLOW_SIZE = 32  # pixels of the face that is looked at from frame to frame
+LOOK_EVERY = 1 / 10  # seconds; between two looks a box moves evenly
+SMOOTHING = 0.2  # seconds until two thirds of a change are shown
+LEAD = 0.2  # of probability that another expression needs to be named, so that no label flickers
+FORGET = 1  # seconds after which a face that comes back is a new one
+CUT = 40  # grey levels of mean difference between frames of different scenes
+PLOT_EVERY = 0.1  # seconds
+PLOTTED = 8  # faces, those seen longest
+HELD = 1 << 26  # bytes of frames that wait, before each of three threads
 COLUMNS = ("frame", "time", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS)
 MP4_SOUND = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")  # copied into the MP4; other sound becomes AAC
 
 
-def recognise_frames(frames, recogniser):
-    """Recognise and draw into each frame of an iterable of (time, frame), uint8 BGR (h, w, 3).
+@dataclass
+class Face:
+    """A face that is followed through a video."""
+    number: int  # its identity, from 1
+    box: np.ndarray  # float (4,), where it was last seen
+    seen: float  # seconds, when that was
+    probabilities: np.ndarray | None = None  # float32 (7,), smoothed
+    expression: int = 0  # the one that is named
+    recognised: float = -np.inf  # seconds, when last
 
-    Yields time, frame, boxes int (n, 4) and probabilities float32 (n, 7).
+
+def follow(faces, greys, times, numbers, search=True):
+    """Find the faces in successive grey frames uint8 (h, w) at these seconds.
+
+    `faces` is the list of those followed so far, which this adds to; `numbers` counts out new
+    identities. Each known face is looked for near its last place. With `search` the whole last frame
+    is searched, and a face that is new there is followed back through the frames before.
+    Returns for each frame {identity: box float (4,)}.
     """
-    for time, frame in frames:
-        boxes, probabilities = recognise(frame, recogniser, longest_side=LONGEST_SIDE, scale_step=SCALE_STEP)
-        draw_faces(frame, boxes, probabilities)
-        yield time, frame, boxes, probabilities
+    places = [{} for _ in greys]
+
+    def is_taken(box, index):
+        return any(overlap(box, other) > 0.4 for other in places[index].values())
+
+    for index, (grey, time) in enumerate(zip(greys, times)):
+        for face in faces:
+            box = track(grey, face.box)
+            if box is not None and not is_taken(box, index):
+                places[index][face.number] = face.box = box
+                face.seen = time
+    found = find_faces(greys[-1], LONGEST_SIDE, SCALE_STEP, NEIGHBOURS) if search else ()
+    for box in np.array(found, float):
+        if is_taken(box, -1):
+            continue
+        lost = [face for face in faces if face.number not in places[-1] and overlap(face.box, box) > 0.2]
+        face = max(lost, key=lambda face: overlap(face.box, box), default=None)
+        if face is None:
+            face = Face(next(numbers), box, times[-1])
+            faces.append(face)
+        places[-1][face.number] = face.box = box
+        face.seen = times[-1]
+        for index in range(len(greys) - 2, -1, -1):
+            box = None if face.number in places[index] else track(greys[index], box)
+            if box is None or is_taken(box, index):
+                break
+            places[index][face.number] = box
+    return places
+
+
+def track(grey, box):
+    """The box float (4,) of a face that at the last look was in `box`, or None."""
+    found, confidence = look_closer(grey, box, FOLLOW_SIZE, 1.1, 0.4)
+    if confidence < 0 or overlap(box, found) < 0.4:
+        return None
+    away = np.abs(found - box).max() / box[2]
+    return box + np.clip(6 * (away - 0.08), 0, 1) * (found - box)  # a still face gets a still box, a fast one keeps up
+
+
+def bridge(places):
+    """Give a face that is missing between two frames of `places` the boxes on the way from the one to the other."""
+    for number in set().union(*places):
+        frames = [index for index, boxes in enumerate(places) if number in boxes]
+        for before, after in pairwise(frames):
+            for index in range(before + 1, after):
+                share = (index - before) / (after - before)
+                places[index][number] = (1 - share) * places[before][number] + share * places[after][number]
+
+
+def smooth(face, probabilities, time):
+    """Move a face's probabilities (7,) towards those just recognised and choose the expression to name."""
+    if face.probabilities is None:
+        face.probabilities, face.expression = probabilities, int(probabilities.argmax())
+    else:
+        share = 1 - np.exp((face.recognised - time) / SMOOTHING)
+        face.probabilities = face.probabilities + np.float32(share) * (probabilities - face.probabilities)
+        best = int(face.probabilities.argmax())
+        if face.probabilities[best] > face.probabilities[face.expression] + LEAD:
+            face.expression = best
+    face.recognised = time
+
+
+def recognise_next(faces, greys, times, numbers, recogniser, search=True):
+    """Follow the faces through grey frames as follow() does, looking at some of them, and recognise them.
+
+    Returns for each frame the identities int (n,), boxes int (n, 4), smoothed probabilities
+    float32 (n, 7) and the expressions to name int (n,), and leaves out of `faces` those long unseen.
+    """
+    looks = [0]
+    for index in range(1, len(times)):
+        if times[index] - times[looks[-1]] > LOOK_EVERY - 1e-3 or index == len(times) - 1:
+            looks.append(index)
+    places = [{} for _ in greys]
+    for index, boxes in zip(looks, follow(faces, [greys[index] for index in looks], [times[index] for index in looks],
+                                          numbers, search)):
+        places[index] = boxes
+    seen = [(index, number) for index in looks for number in places[index]]
+    crops = [crop_faces(greys[index], [places[index][number]]) for index, number in seen]
+    recognised = dict(zip(seen, recogniser(np.concatenate(crops)))) if crops else {}
+
+    bridge(places)
+    by_number = {face.number: face for face in faces}
+    shown = []
+    for index, (boxes, time) in enumerate(zip(places, times)):
+        present = [by_number[number] for number in sorted(boxes)]
+        for face in present:
+            if (index, face.number) in recognised:
+                smooth(face, recognised[index, face.number], time)
+        shown.append((np.array([face.number for face in present], int),
+                      np.array([np.round(boxes[face.number]) for face in present], int).reshape(-1, 4),
+                      np.array([face.probabilities for face in present], np.float32).reshape(-1, len(EXPRESSIONS)),
+                      np.array([face.expression for face in present], int)))
+    faces[:] = [face for face in faces if times[-1] - face.seen < FORGET]
+    return shown
+
+
+def scenes(frames):
+    """Gather (seconds, frame) into lists of (seconds, frame, grey) that end where the next search is due.
+
+    Yields whether another scene begins, and the list.
+    """
+    gathered, before, is_new, held = [], None, True, 0
+    for seconds, frame in frames:
+        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        tiny = cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA).astype(np.int16)
+        is_cut = before is not None and np.abs(tiny - before).mean() > CUT
+        before = tiny
+        if gathered and (is_cut or seconds - gathered[0][0] >= SEARCH_EVERY or held > HELD):
+            yield is_new, gathered
+            gathered, is_new, held = [], is_cut, 0
+        gathered.append((seconds, frame, grey))
+        held += frame.nbytes
+    if gathered:
+        yield is_new, gathered
+
+
+def recognise_frames(frames, recogniser):
+    """Recognise the faces in an iterable of (seconds, frame), uint8 BGR (h, w, 3).
+
+    Yields seconds, frame and what recognise_next returns for it.
+    """
+    faces, numbers = [], counting(1)
+    for is_new, gathered in scenes(frames):
+        if is_new:
+            faces.clear()
+        times, pictures, greys = zip(*gathered)
+        yield from zip(times, pictures, recognise_next(faces, greys, [float(time) for time in times], numbers,
+                                                       recogniser))
+
+
+def ahead(items, length):
+    """Yield the items of an iterator; the next `length` are made meanwhile, on a thread of their own."""
+    end = object()
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        waiting = collections.deque()
+        try:
+            while True:
+                while len(waiting) < length:
+                    waiting.append(thread.submit(next, items, end))
+                item = waiting.popleft().result()
+                if item is end:
+                    return
+                yield item
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def draw_timeline(timeline):
+    """A matplotlib figure of {identity: [(seconds, *seven probabilities), …]}: a row for each face, stacked shares."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+    numbers = sorted(sorted(timeline, key=lambda number: -len(timeline[number]))[:PLOTTED])
+    end = max((timeline[number][-1][0] for number in numbers), default=1)
+    figure = Figure(figsize=(14, 1.6 + 1.7 * max(1, len(numbers))), dpi=100, layout="constrained")
+    colours = [(red / 255, green / 255, blue / 255) for blue, green, red in COLOURS]
+    for number, axes in zip(numbers or [None], np.ravel(figure.subplots(max(1, len(numbers)), 1, sharex=True))):
+        points = np.array(timeline.get(number, [(0, *[0] * len(EXPRESSIONS))]))
+        gaps = np.flatnonzero(np.diff(points[:, 0]) > 5 * PLOT_EVERY) + 1  # where the face was not seen
+        for part in np.split(points, gaps):
+            areas = axes.stackplot(part[:, 0], part[:, 1:].T, colors=colours, alpha=0.85, linewidth=0)
+        axes.set_ylabel(f"face {number}" if number else "no face", fontsize=13)
+        axes.set(ylim=(0, 1), xlim=(0, end))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:04.1f}"))
+        axes.tick_params(labelsize=12)
+    axes.set_xlabel("minutes and seconds", fontsize=13)
+    title = f"the {PLOTTED} of {len(timeline):,} faces seen longest" if len(timeline) > PLOTTED else ""
+    figure.legend(areas, EXPRESSIONS, loc="outside upper center", ncols=len(EXPRESSIONS), fontsize=13, title=title)
+    return figure
 
 
 def open_video(path):
@@ -67,11 +275,11 @@ def upright(frame):
 
 @contextlib.contextmanager
 def video_writer(path, rate, time_base, sound=None):
-    """Yield write(frame, time), which adds a frame, uint8 BGR (h, w, 3), to an MP4 file, and write_sound(packet).
+    """Yield write(frame, seconds), which adds a frame, uint8 BGR (h, w, 3), to an MP4 file, and write_sound(packet).
 
-    `time` counts in `time_base` seconds and grows; `rate` is the number of frames a second to
-    expect. The first frame sets the size, and one of another size is fitted to it.
-    `sound` is the av.AudioStream whose packets write_sound will get.
+    The seconds grow and are kept as multiples of `time_base`; `rate` is the number of frames a second
+    to expect. The first frame sets the size, and one of another size is fitted to it.
+    `sound` is the av.AudioStream whose packets write_sound will get, after the first frame.
     """
     import av
 
@@ -79,34 +287,33 @@ def video_writer(path, rate, time_base, sound=None):
                                                   options={"movflags": "faststart"}) as file:
         stream = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace = 1  # BT.709, or players guess by the size
+        stream.codec_context.color_range = 1  # 16 to 235
         stream.codec_context.time_base = time_base
         copied = sound is not None and sound.codec_context.codec.canonical_name in MP4_SOUND
         if sound is not None:
             track = file.add_stream_from_template(sound) if copied else file.add_stream("aac", rate=sound.rate)
-        size, last, samples_written, waiting = None, -1, None, []
+        size, last, samples_written = None, -1, None
 
-        def write(frame, time):
+        def write(frame, seconds):
             nonlocal size, last
             height, width = frame.shape[:2]
             if size is None:
                 size = stream.width, stream.height = width + width % 2, height + height % 2  # yuv420p wants even ones
-                for packet in waiting:
-                    write_sound(packet)
             if (width, height) != size:
                 if abs(width - size[0]) + abs(height - size[1]) > 2:
                     frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
                 else:
                     frame = cv2.copyMakeBorder(frame, 0, size[1] - height, 0, size[0] - width, cv2.BORDER_REPLICATE)
-            picture = av.VideoFrame.from_ndarray(frame, format="bgr24")
-            last = picture.pts = max(time, last + 1)
+            picture = av.VideoFrame.from_ndarray(frame, format="bgr24").reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            last = picture.pts = max(round(seconds / time_base), last + 1)
             picture.time_base = time_base
             file.mux(stream.encode(picture))
 
         def write_sound(packet):
             nonlocal samples_written
-            if size is None:  # the file begins with the size
-                waiting.append(packet)
-            elif copied:
+            if copied:
                 packet.stream = track
                 file.mux(packet)
             else:
@@ -124,15 +331,8 @@ def video_writer(path, rate, time_base, sound=None):
                 file.mux(track.encode(None))
 
 
-def face_rows(number, seconds, boxes, probabilities):
-    """Yield the row of COLUMNS for each face of a frame, counted from 0."""
-    for face, (box, shares) in enumerate(zip(boxes.tolist(), probabilities), start=1):
-        yield [number, f"{seconds:.3f}", face, *box, EXPRESSIONS[shares.argmax()],
-               *(f"{share:.4f}" for share in (shares.max(), *shares))]
-
-
-def read_video(video, stream, sound, write_sound):
-    """Yield (time in stream.time_base, frame) of an open video from time 0 on; pass its sound to write_sound."""
+def read_video(video, stream, sound=None, packets=None):
+    """Yield (seconds from 0 on, a Fraction, and frame) of an open video; append the packets of its sound."""
     import av
 
     start = Fraction(video.start_time or 0, av.time_base)
@@ -143,12 +343,12 @@ def read_video(video, stream, sound, write_sound):
             if packet.stream is stream:
                 for frame in packet.decode():
                     time = time + step if frame.pts is None else frame.pts - round(start / stream.time_base)
-                    yield time, upright(frame)
+                    yield time * stream.time_base, upright(frame)
                     number += 1
             elif None not in (packet.pts, packet.dts):  # the last, empty one has none
                 packet.pts -= round(start / sound.time_base)
                 packet.dts -= round(start / sound.time_base)
-                write_sound(packet)
+                packets.append(packet)
     except av.error.InvalidDataError as error:
         raise InputError(f"{video.name} is damaged after frame {number} ({error.strerror}): mend or convert it"
                          ) from None
@@ -160,51 +360,69 @@ def frame_rate(stream):
 
 
 def main(argv=None):
-    parser = script_parser(__doc__)
+    parser = recognition_parser(__doc__)
     parser.add_argument("video", type=Path, help="a video file")
     parser.add_argument("--output", type=Path, help="the .mp4 to write (default: <name>_recognised.mp4)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row per face and frame")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row per face and frame; - is stdout")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw each face's expressions over time")
     args = parser.parse_args(argv)
     output = args.output or Path(f"{args.video.stem}_recognised.mp4")
     if output.suffix.lower() != ".mp4":
         raise InputError(f"{output} is not an .mp4: end the name in .mp4")
-    if args.video.resolve() in (output.resolve(), args.csv and args.csv.resolve()):
-        raise InputError(f"{args.video} would be written over: give another --output or --csv")
+    outputs = [path for path in (output, args.csv, args.plot) if path]
+    taken = [args.video.resolve(), *(path.resolve() for path in outputs)]
+    for path in outputs:
+        if taken.count(path.resolve()) > 1:
+            raise InputError(f"{path} would be written over: give --output, --csv or --plot another name")
+    if args.plot and args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{args.plot} is not a picture that can be plotted: end the name in .png, .svg or .pdf")
+    if args.plot and not importlib.util.find_spec("matplotlib"):
+        raise InputError("--plot needs matplotlib: pip install matplotlib")
 
     from tqdm import tqdm
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video))
-        recogniser = load_recogniser(args.models)
+        recogniser = load_recogniser(args.models, args.keras)
         stream, sound = video.streams.video[0], next(iter(video.streams.audio), None)
         stream.thread_type = "AUTO"
         rate = frame_rate(stream)
-        rows = None
-        if args.csv:
-            [beside] = stack.enter_context(written_whole(args.csv))
-            rows = csv.writer(stack.enter_context(open(beside, "w", newline="", encoding="utf-8")), lineterminator="\n")
-            rows.writerow(COLUMNS)
+        add = stack.enter_context(csv_rows(args.csv, COLUMNS)) if args.csv else None
         write, write_sound = stack.enter_context(video_writer(output, rate, stream.time_base, sound))
-        frames = read_video(video, stream, sound, write_sound)
+        waiting = int(np.clip(HELD // (3 * stream.width * stream.height), 2, 16))
+        packets = collections.deque()  # of sound, from the thread that reads to the one that writes
+        frames = ahead(read_video(video, stream, sound, packets), waiting)
+        recognised = stack.enter_context(contextlib.closing(ahead(recognise_frames(frames, recogniser), waiting)))
         expected = stream.frames or round((video.duration or 0) / 1e6 * rate) or None
         number = faces = 0
+        timeline = collections.defaultdict(list)
         interrupted = False
         try:
-            with tqdm(desc=args.video.name, total=expected, unit=" frames", disable=None) as bar:
-                for time, frame, boxes, probabilities in recognise_frames(frames, recogniser):
-                    write(frame, time)
-                    if rows:
-                        rows.writerows(face_rows(number, float(time * stream.time_base), boxes, probabilities))
+            with tqdm(desc=args.video.name, total=expected, unit=" frames", disable=args.quiet or None) as bar:
+                for seconds, frame, (identities, boxes, probabilities, expressions) in recognised:
+                    draw_faces(frame, boxes, probabilities, expressions, identities)
+                    write(frame, seconds)
+                    while packets and packets[0].pts * sound.time_base <= seconds:
+                        write_sound(packets.popleft())
+                    for identity, box, shares, expression in zip(identities, boxes, probabilities, expressions):
+                        if add:
+                            add([number, f"{float(seconds):.3f}", *face_row(identity, box, shares, expression)])
+                        points = timeline[int(identity)]
+                        if args.plot and (not points or seconds - points[-1][0] >= PLOT_EVERY):
+                            points.append((float(seconds), *shares))
                     number += 1
                     faces += len(boxes)
                     bar.update()
+            while number and packets:
+                write_sound(packets.popleft())
         except KeyboardInterrupt:  # what was done so far is worth having
             interrupted = True
         if not number:
             raise InputError(f"{args.video} holds no frame that decodes: mend or convert it")
-    print(f"wrote {output}: {number:,} frames, {faces:,} times a face", file=sys.stderr)
-    if args.csv:
-        print(f"wrote {args.csv}: {faces:,} rows", file=sys.stderr)
+        if args.plot:
+            with written_whole(args.plot) as [beside]:
+                draw_timeline(timeline).savefig(beside)
+    written = ", ".join(str(path) for path in outputs if str(path) != "-")
+    say(args, f"wrote {written}: {count(number, 'frame')}, {faces:,} times a face")
     if interrupted:
         raise KeyboardInterrupt
 

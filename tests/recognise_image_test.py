@@ -1,7 +1,9 @@
 import csv
 import io
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from recognise_image import (
     load_recogniser,
     main,
     output_path,
+    overlap,
     read_picture,
     recognise,
     write_picture,
@@ -50,9 +53,48 @@ def test_recognition_prepares_a_face_as_training_does(portrait, shipped, recogni
 
 def test_a_face_that_needs_no_resizing_is_cropped_pixel_for_pixel():
     grey = np.random.default_rng(0).integers(0, 256, (100, 120), np.uint8)
-    np.testing.assert_array_equal(crop_faces(grey, [(30, 40, 48, 48), (72, 52, 48, 48)])[..., 0],
+    np.testing.assert_array_equal(crop_faces(grey, [(30, 40, 48, 48), (72, 52, 48, 48)], widen=1, lower=0)[..., 0],
                                   [grey[40:88, 30:78], grey[52:100, 72:120]])
     assert crop_faces(grey, np.empty((0, 4), int)).shape == (0, 48, 48, 1)
+
+
+def test_a_crop_is_framed_as_asked_and_repeats_the_border():
+    columns = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
+    face = crop_faces(columns.T, [(60, 50, 80, 80)], widen=1.2, lower=0.1)[0, ..., 0].T.astype(float)
+    # 96 pixels about (100, 90 + 8): rows 50 to 146, two of them in each of the 48
+    np.testing.assert_allclose(face[24], 50 + 2 * np.arange(48) + 0.5, atol=1)
+    face = crop_faces(columns, [(-20, 160, 48, 48)], widen=1, lower=0)[0, ..., 0]
+    np.testing.assert_array_equal(face[5], [0] * 20 + list(range(28)))
+    np.testing.assert_array_equal(face[5], face[47])
+
+
+def test_overlap_is_intersection_over_union():
+    assert overlap((0, 0, 10, 10), (5, 0, 10, 10)) == pytest.approx(50 / 150)
+    assert overlap((0, 0, 10, 10), (2, 2, 4, 5)) == pytest.approx(20 / 100)
+    assert overlap((3, 4, 10, 10), (3, 4, 10, 10)) == 1 and overlap((0, 0, 10, 10), (10, 0, 10, 10)) == 0
+
+
+@pytest.mark.parametrize("degrees", [-35, -25, 25, 35])
+def test_a_tilted_face_is_found_and_recognised_upright(portrait, recogniser, degrees):
+    picture = portrait[0]
+    turned = cv2.warpAffine(picture, cv2.getRotationMatrix2D((256, 300), degrees, 1), (512, 600),
+                            borderMode=cv2.BORDER_REPLICATE)
+    assert not len(find_faces(cv2.cvtColor(turned, cv2.COLOR_BGR2GRAY)))  # or nothing is shown here
+    [[x, y, width, height]], [shares] = recognise(turned, recogniser)
+    radians = np.deg2rad(-degrees)  # where the point (268, 215) has gone, by hand
+    there = (256 + np.cos(radians) * 12 - np.sin(radians) * -85, 300 + np.sin(radians) * 12 + np.cos(radians) * -85)
+    assert abs(x + width / 2 - there[0]) < 30 and abs(y + height / 2 - there[1]) < 30
+    upright = recognise(picture, recogniser)[1][0]
+    assert np.abs(shares - upright).max() < 0.25
+
+
+def test_what_is_no_face_is_not_found():
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (60, 80), np.uint8)
+    pictures = [cv2.resize(noise, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) for zoom in (4, 8, 16)]
+    checks = np.kron(np.indices((12, 16)).sum(axis=0) % 2 * 255, np.ones((50, 50))).astype(np.uint8)
+    for grey in [*pictures, checks]:
+        assert not len(find_faces(grey))
 
 
 def test_every_face_is_found_from_left_to_right_wherever_it_is(portrait):
@@ -133,7 +175,10 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, portrait):
     text.write_text("not a picture")
     empty.touch()
     process = run_script("recognise_image.py", text, portrait[1], empty, tmp_path / "none.jpg", cwd=tmp_path)
-    assert_refused(process, text, empty, tmp_path / "none.jpg", "not a picture", "is not there")
+    assert_refused(process, tmp_path / "none.jpg", "is not there")
+    for path in (text, empty):
+        assert f"{path} is not a picture" in process.stderr
+    assert "3 of 4 pictures could not be read" in process.stderr
     assert len(rows_of(process.stdout)) == 1 and (tmp_path / "output_grace_hopper.jpg").exists()
     assert not (tmp_path / "output_text.jpg").exists()
 
@@ -146,7 +191,8 @@ def test_nothing_is_written_over(tmp_path, portrait):
     assert_refused(run_script("recognise_image.py", original, "--output", original), original, "written over")
     assert_refused(run_script("recognise_image.py", original, "other/me.jpg", cwd=tmp_path), "output_me.jpg")
     assert_refused(run_script("recognise_image.py", original, "--output", "me.txt", cwd=tmp_path), "me.txt", ".png")
-    assert_refused(run_script("recognise_image.py", tmp_path, cwd=tmp_path), tmp_path, "folder")
+    assert_refused(run_script("recognise_image.py", original, "--csv", original), original, "written over")
+    assert_refused(run_script("recognise_image.py", original, "--csv", "x", "--json", "x", cwd=tmp_path), "x")
     assert original.read_bytes() == portrait[1].read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me.jpg", "other"]
 
@@ -160,6 +206,59 @@ def test_several_pictures_go_into_a_folder(tmp_path, portrait, capsys):
     rows = rows_of(capsys.readouterr().out)
     assert [row[0] for row in rows] == [str(portrait[1]), str(other)]
     assert abs(int(rows[0][4]) / 2 - int(rows[1][4])) < 12  # half the size, half the box
+
+
+def test_a_folder_is_searched_through_and_its_rows_are_kept_whole(tmp_path, portrait):
+    folder = tmp_path / "holiday photos"
+    (folder / "day 2").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    for name in ("b.jpg", "day 2/a.JPG", ".hidden/c.jpg", "output_d.jpg"):
+        (folder / name).write_bytes(portrait[1].read_bytes())
+    cv2.imwrite(str(folder / "empty.png"), np.full((80, 90, 3), 70, np.uint8))
+    (folder / "notes.txt").write_text("no picture")
+    process = run_script("recognise_image.py", folder, "--csv", "faces.csv", "--json", "faces.json", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "2 faces in 3 pictures, 1 without one" in process.stderr
+    outputs = tmp_path / "output_holiday photos"
+    assert sorted(path.relative_to(outputs).as_posix() for path in outputs.rglob("*.*")) == [
+        "b.jpg", "day 2/a.JPG", "empty.png"]
+
+    header, *rows = csv.reader(open(tmp_path / "faces.csv", newline=""))
+    assert header == ["file", "face", "x", "y", "width", "height", "expression", "probability", "angry", "disgust",
+                      "fear", "happy", "sad", "surprise", "neutral"]
+    assert [row[:8] for row in rows] == rows_of(process.stdout)
+    assert [Path(row[0]) for row in rows] == [folder / "b.jpg", folder / "day 2/a.JPG"]
+    for row in rows:
+        shares = [float(value) for value in row[8:]]
+        assert sum(shares) == pytest.approx(1, abs=1e-3) and max(shares) == float(row[7])
+        assert EXPRESSIONS[int(np.argmax(shares))] == row[6]
+    objects = json.loads((tmp_path / "faces.json").read_text())
+    assert [[str(value) for value in row.values()] for row in objects] == rows and list(objects[0]) == header
+
+    again = run_script("recognise_image.py", "holiday photos/**/*.[jJ]*", "--no-pictures", "--quiet", "--json",
+                       "none.json", cwd=tmp_path)
+    assert again.returncode == 0 and again.stderr == "" and len(rows_of(again.stdout)) == 3  # output_d.jpg, too
+    assert len(list(tmp_path.iterdir())) == 5
+    assert_refused(run_script("recognise_image.py", "*.gif", cwd=tmp_path), "*.gif matches no picture")
+    assert_refused(run_script("recognise_image.py", folder / ".hidden/..", "--csv", "x/faces.csv", "--output",
+                              folder / "b.jpg/x", cwd=tmp_path), "b.jpg")
+
+
+def test_no_face_makes_empty_tables(tmp_path):
+    cv2.imwrite(str(tmp_path / "empty.png"), np.full((80, 90, 3), 70, np.uint8))
+    process = run_script("recognise_image.py", "empty.png", "--csv", "a.csv", "--json", "a.json", cwd=tmp_path)
+    assert process.returncode == 0 and process.stdout == "" and "0 faces" in process.stderr
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / "a.json").read_text()) == []
+
+
+def test_keras_recognises_the_same(tmp_path, portrait):
+    rows = [rows_of(run_script("recognise_image.py", portrait[1], "--csv", "-", "--no-pictures", *more,
+                               cwd=tmp_path).stdout) for more in ((), ("--keras",))]
+    assert rows[0][0] == rows[1][0] and len(rows[0]) == 2  # the header and her
+    opencv, keras = (row[1] for row in rows)
+    assert opencv[:7] == keras[:7]
+    np.testing.assert_allclose(np.array(opencv[7:], float), np.array(keras[7:], float), atol=2e-4)
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
