@@ -7,9 +7,11 @@ each face, and the sound; H.264, which players and browsers show. A face keeps i
 $ python recognise_video.py party.mov
 $ python recognise_video.py party.mov --output labelled.mp4 --csv faces.csv --plot faces.png
 """
+import array
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import importlib.util
 from dataclasses import dataclass
 from fractions import Fraction
@@ -108,8 +110,11 @@ def track(grey, box):
     found, confidence = look_closer(grey, box, FOLLOW_SIZE, 1.1, 0.4)
     if confidence < 0 or overlap(box, found) < 0.4:
         return None
-    away = np.abs(found - box).max() / box[2]
-    return box + np.clip(6 * (away - 0.08), 0, 1) * (found - box)  # a still face gets a still box, a fast one keeps up
+    move, grow = (found[:2] + found[2:] / 2) - (box[:2] + box[2:] / 2), found[2:] - box[2:]
+    # The cascade places a still face a little elsewhere each time: only what is more than that moves the box.
+    move = move * np.clip(6 * (np.abs(move).max() / box[2] - 0.04), 0, 1)
+    grow = grow * np.clip(6 * (np.abs(grow).max() / box[2] - 0.08), 0, 1)
+    return np.concatenate([box[:2] + move - grow / 2, box[2:] + grow])
 
 
 def bridge(places):
@@ -221,16 +226,16 @@ def ahead(items, length):
 
 
 def draw_timeline(timeline):
-    """A matplotlib figure of {identity: [(seconds, *seven probabilities), …]}: a row for each face, stacked shares."""
+    """A matplotlib figure of {identity: seconds and seven probabilities, again and again}: a row for each face."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, PercentFormatter
 
     numbers = sorted(sorted(timeline, key=lambda number: -len(timeline[number]))[:PLOTTED])
-    end = max((timeline[number][-1][0] for number in numbers), default=1)
+    end = max((timeline[number][-8] for number in numbers), default=1)
     figure = Figure(figsize=(14, 1.6 + 1.7 * max(1, len(numbers))), dpi=100, layout="constrained")
     colours = [(red / 255, green / 255, blue / 255) for blue, green, red in COLOURS]
     for number, axes in zip(numbers or [None], np.ravel(figure.subplots(max(1, len(numbers)), 1, sharex=True))):
-        points = np.array(timeline.get(number, [(0, *[0] * len(EXPRESSIONS))]))
+        points = np.reshape(timeline.get(number, [0] * 8), (-1, 8))
         gaps = np.flatnonzero(np.diff(points[:, 0]) > 5 * PLOT_EVERY) + 1  # where the face was not seen
         for part in np.split(points, gaps):
             areas = axes.stackplot(part[:, 0], part[:, 1:].T, colors=colours, alpha=0.85, linewidth=0)
@@ -394,7 +399,7 @@ def main(argv=None):
         recognised = stack.enter_context(contextlib.closing(ahead(recognise_frames(frames, recogniser), waiting)))
         expected = stream.frames or round((video.duration or 0) / 1e6 * rate) or None
         number = faces = 0
-        timeline = collections.defaultdict(list)
+        timeline = collections.defaultdict(functools.partial(array.array, "f"))  # small, for hours
         interrupted = False
         try:
             with tqdm(desc=args.video.name, total=expected, unit=" frames", disable=args.quiet or None) as bar:
@@ -407,8 +412,8 @@ def main(argv=None):
                         if add:
                             add([number, f"{float(seconds):.3f}", *face_row(identity, box, shares, expression)])
                         points = timeline[int(identity)]
-                        if args.plot and (not points or seconds - points[-1][0] >= PLOT_EVERY):
-                            points.append((float(seconds), *shares))
+                        if args.plot and (not points or seconds - points[-8] >= PLOT_EVERY):
+                            points.extend((float(seconds), *shares))
                     number += 1
                     faces += len(boxes)
                     bar.update()

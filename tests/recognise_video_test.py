@@ -1,5 +1,6 @@
 import csv
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -305,8 +306,8 @@ def test_colours_are_kept(tmp_path, size):
 
 
 def test_the_timeline_shows_each_face_while_it_was_there(clip, tmp_path):
-    timeline = {1: [(second / 10, *[0.5, 0, 0, 0.25, 0, 0, 0.25]) for second in range(30)],
-                4: [(second / 10, *[0] * 6, 1) for second in (*range(5), *range(20, 25))]}
+    timeline = {1: np.ravel([(second / 10, 0.5, 0, 0, 0.25, 0, 0, 0.25) for second in range(30)]),
+                4: np.ravel([(second / 10, *[0] * 6, 1) for second in (*range(5), *range(20, 25))])}
     figure = draw_timeline(timeline)
     assert [axes.get_ylabel() for axes in figure.axes] == ["face 1", "face 4"]
     areas = [[area.get_paths()[0].get_extents() for area in axes.collections] for axes in figure.axes]
@@ -321,6 +322,30 @@ def test_the_timeline_shows_each_face_while_it_was_there(clip, tmp_path):
     picture = cv2.imread(str(tmp_path / "faces.png"))
     assert picture.shape[1] == 1400 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     assert_refused(run_script("recognise_video.py", clip, "--plot", "x.jpg", cwd=tmp_path), "x.jpg")
+
+
+def test_a_video_held_upright_is_upright(portrait, recogniser, tmp_path):
+    """As telephones store it: lying, and a matrix in the track header says how to turn it (ISO 14496-12, 8.3.2)."""
+    path = tmp_path / "telephone.mp4"
+    lying = np.ascontiguousarray(np.rot90(portrait[0]))  # against the clock, so that a turn clockwise mends it
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 600, 512, "yuv420p"
+        for _ in range(5):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(lying, format="bgr24")))
+        file.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    assert struct.unpack(">9i", data[matrix:matrix + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    data[matrix:matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 512 << 16, 0, 1 << 30)
+    path.write_bytes(data)
+    process = run_script("recognise_video.py", path, "--csv", "faces.csv", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    seen = read_with_opencv(tmp_path / "telephone_recognised.mp4")
+    assert seen[0].shape == (600, 512, 3)
+    assert np.abs(seen[0][420:].astype(int) - portrait[0][420:]).mean() < 8
+    rows = list(csv.DictReader(open(tmp_path / "faces.csv", newline="")))
+    assert len(rows) == 5 and abs(int(rows[0]["x"]) + int(rows[0]["width"]) / 2 - 268) < 20
 
 
 def test_a_title_in_another_encoding_does_no_harm(tmp_path):

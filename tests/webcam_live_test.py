@@ -138,6 +138,39 @@ def test_a_stream_over_http_is_recorded_until_it_ends(endless, tmp_path):
     assert process.stdout.startswith("frame,time,face,x,")
 
 
+def test_a_camera_that_falls_silent_ends_with_a_sentence_and_a_whole_recording(tmp_path):
+    with av.open(str(tmp_path / "noise.ts"), "w") as file:  # megabytes, more than is read before the first frame
+        stream = file.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+        random = np.random.default_rng(0)
+        for _ in range(120):
+            noise = random.integers(0, 256, (480, 640, 3), np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
+        file.mux(stream.encode(None))
+    half = (tmp_path / "noise.ts").read_bytes()
+    half = half[:len(half) // 2]
+    over = threading.Event()
+
+    class Silent(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(half)
+            over.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        process = run_script("webcam_live.py", f"http://127.0.0.1:{server.server_port}/camera.ts", "--record",
+                             "live.mp4", cwd=tmp_path, env=NO_DISPLAY)
+        over.set()
+        server.shutdown()
+    assert_refused(process, "gives no more pictures")
+    assert frame_count(tmp_path / "live.mp4") > 10
+
+
 def copy_start(source, target, frames):
     with av.open(str(source)) as video, av.open(str(target), "w") as file:
         stream = file.add_stream_from_template(video.streams.video[0])
