@@ -36,10 +36,11 @@ from recognise_image import (
     say,
     write_picture,
 )
-from recognise_video import COLUMNS, SEARCH_EVERY, recognise_next, video_writer
+from recognise_video import COLUMNS, recognise_next, video_writer
 
 TITLE = "expressions - h lists the keys"
 KEYS = ("q  quit", "s  snapshot", "r  record, and stop", "space  pause", "h  these keys")
+SEARCH_EVERY = 0.3  # seconds until a new face is seen; sooner than in a file, where it is followed back
 PATIENCE = 5  # seconds without a picture after which a camera counts as unplugged
 MILLISECOND = Fraction(1, 1000)
 
@@ -118,10 +119,10 @@ def live_recogniser(recogniser):
 
     def look(seconds, frame):
         nonlocal searched
-        search = seconds - searched >= SEARCH_EVERY
-        searched = seconds if search else searched
+        due = seconds - searched >= SEARCH_EVERY
+        searched = seconds if due else searched
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        return recognise_next(faces, [grey], [seconds], numbers, recogniser, search)[0]
+        return recognise_next(faces, [grey], [seconds], numbers, recogniser, (0,) if due else ())[0]
 
     return look
 
