@@ -91,7 +91,7 @@ def display(tmp_path):
     framebuffer = tmp_path / "display"
     framebuffer.mkdir()
     read, write = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-fbdir",
+    server = subprocess.Popen(["Xvfb", "-noreset", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-fbdir",
                                str(framebuffer)], pass_fds=[write], stderr=subprocess.DEVNULL)
     os.close(write)
     with os.fdopen(read) as answer:
@@ -111,14 +111,26 @@ def screenshot(display):
 
 
 def wait_for_window(display, name, seconds=60):
-    """The number of the window whose title has this name."""
+    """The number of the window whose title has this name, once it is painted.
+
+    Without a window manager Qt sometimes misses that its window has come to the screen and never paints
+    it; where that happens the window is taken off and put back, as a manager would.
+    """
+    def xdotool(*words):
+        return subprocess.run(["xdotool", *words], env={**os.environ, **display}, capture_output=True, text=True).stdout
+
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = subprocess.run(["xdotool", "search", "--name", name], env={**os.environ, **display},
-                               capture_output=True, text=True).stdout.split()
+        found = xdotool("search", "--name", name).split()
+        patience = time.monotonic() + 3
+        while found and time.monotonic() < patience:
+            if screenshot(display).mean() > 5:
+                time.sleep(1)  # so that faces are drawn, too
+                return found[0]
+            time.sleep(0.1)
         if found:
-            time.sleep(1)  # until it is painted
-            return found[0]
+            xdotool("windowunmap", found[0])
+            xdotool("windowmap", found[0])
         time.sleep(0.2)
     raise AssertionError(f"no window {name!r} in {seconds} s")
 
