@@ -207,7 +207,9 @@ def main(argv=None):
     look = live_recogniser(load_recogniser(args.models, args.keras))
     camera = open_camera(args.source)
     live = is_live(args.source)
-    recording = Recording(Fraction(camera.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001), args)
+    rate = camera.get(cv2.CAP_PROP_FPS)
+    rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 240 else 30  # some cameras say 0, some 180,000
+    recording = Recording(rate, args)
     running = threading.Event()  # cleared while paused
     running.set()
 

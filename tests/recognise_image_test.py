@@ -1,8 +1,10 @@
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -242,6 +244,25 @@ def test_a_folder_is_searched_through_and_its_rows_are_kept_whole(tmp_path, port
     assert_refused(run_script("recognise_image.py", "*.gif", cwd=tmp_path), "*.gif matches no picture")
     assert_refused(run_script("recognise_image.py", folder / ".hidden/..", "--csv", "x/faces.csv", "--output",
                               folder / "b.jpg/x", cwd=tmp_path), "b.jpg")
+
+
+def test_ctrl_c_keeps_the_rows_so_far(tmp_path, portrait):
+    (tmp_path / "many").mkdir()
+    for number in range(400):
+        (tmp_path / f"many/{number:03}.jpg").symlink_to(portrait[1])
+    process = subprocess.Popen([sys.executable, str(ROOT / "recognise_image.py"), "many", "--csv", "faces.csv"],
+                               cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("output_many/*"))) < 3:
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in message, message
+    rows = list(csv.DictReader(open(tmp_path / "faces.csv", newline="")))
+    done = [path for path in (tmp_path / "output_many").iterdir() if not path.name.startswith(".")]
+    assert 3 <= len(rows) < 400 and len(done) <= len(rows) <= len(done) + 1
+    assert f"{len(done)} pictures" in message
 
 
 def test_no_face_makes_empty_tables(tmp_path):
