@@ -1,6 +1,7 @@
 """What several tests need: a small FER2013, a small model, a portrait, and scripts run for real."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,11 @@ def run_script(name, *arguments, cwd=None, env=None):
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
                           timeout=600)
+
+
+def heed_ctrl_c():
+    """For Popen's preexec_fn: what a shell starts in the background ignores SIGINT, and so would the script."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def assert_refused(process, *words):

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, run_script
+from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, heed_ctrl_c, run_script
 from PIL import Image
 
 from preprocessing import EXPRESSIONS, read_csv
@@ -251,7 +251,8 @@ def test_ctrl_c_keeps_the_rows_so_far(tmp_path, portrait):
     for number in range(400):
         (tmp_path / f"many/{number:03}.jpg").symlink_to(portrait[1])
     process = subprocess.Popen([sys.executable, str(ROOT / "recognise_image.py"), "many", "--csv", "faces.csv"],
-                               cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                               cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=heed_ctrl_c)
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("output_many/*"))) < 3:
         assert time.monotonic() < end and process.poll() is None

@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, run_script
+from conftest import ROOT, assert_refused, heed_ctrl_c, run_script
 
 from preprocessing import InputError
 from recognise_image import load_recogniser
@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_a_playable_video_of_what_was_done(portrait, tmp_path):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         file.mux(stream.encode(None))
     process = subprocess.Popen([sys.executable, str(ROOT / "recognise_video.py"), str(long)], cwd=tmp_path,
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
     end = time.monotonic() + 60
     while not any(path.stat().st_size > 48 for path in tmp_path.glob(".*long_recognised.mp4")):
         assert time.monotonic() < end and process.poll() is None

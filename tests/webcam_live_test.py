@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import NO_DISPLAY, ROOT, assert_refused, press, run_script, screenshot, wait_for_window
+from conftest import NO_DISPLAY, ROOT, assert_refused, heed_ctrl_c, press, run_script, screenshot, wait_for_window
 
 from webcam_live import draw_bars, newest
 
@@ -198,7 +198,8 @@ def test_without_a_display_it_records_at_the_true_pace_until_the_source_ends(end
 
 def test_ctrl_c_leaves_a_playable_recording(endless, tmp_path):
     process = subprocess.Popen([sys.executable, str(ROOT / "webcam_live.py"), str(endless), "--record", "live.mp4"],
-                               cwd=tmp_path, env={**os.environ, **NO_DISPLAY}, stderr=subprocess.PIPE, text=True)
+                               cwd=tmp_path, env={**os.environ, **NO_DISPLAY}, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=heed_ctrl_c)
     end = time.monotonic() + 60
     while not list(tmp_path.glob(".*live.mp4")):
         assert time.monotonic() < end and process.poll() is None
