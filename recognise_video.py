@@ -118,7 +118,9 @@ def track(grey, box):
     # The cascade places a still face a little elsewhere each time: only what is more than that moves the box.
     move = move * np.clip(6 * (np.abs(move).max() / box[2] - 0.04), 0, 1)
     grow = grow * np.clip(6 * (np.abs(grow).max() / box[2] - 0.08), 0, 1)
-    return np.concatenate([box[:2] + move - grow / 2, box[2:] + grow])
+    start, end = box[:2] + move - grow / 2, box[:2] + box[2:] + move + grow / 2
+    start, end = np.clip([start, end], 0, grey.shape[::-1])
+    return np.concatenate([start, end - start])
 
 
 def bridge(places):
@@ -435,9 +437,10 @@ def main(argv=None):
                     for identity, box, shares, expression in zip(identities, boxes, probabilities, expressions):
                         if add:
                             add([number, f"{float(seconds):.3f}", *face_row(identity, box, shares, expression)])
-                        points = timeline[int(identity)]
-                        if args.plot and (not points or seconds - points[-8] >= PLOT_EVERY):
-                            points.extend((float(seconds), *shares))
+                        if args.plot:
+                            points = timeline[int(identity)]
+                            if not points or seconds - points[-8] >= PLOT_EVERY:
+                                points.extend((float(seconds), *shares))
                     number += 1
                     faces += len(boxes)
                     bar.update()

@@ -23,6 +23,7 @@ from recognise_video import (
     draw_timeline,
     recognise_frames,
     smooth,
+    track,
     video_writer,
 )
 
@@ -253,6 +254,15 @@ def test_an_expression_that_hardly_leads_is_not_named():
         more = 0.08 * (-1) ** (number // 10)
         smooth(face, np.array([0.41 + more, 0, 0, 0.41 - more, 0, 0, 0.18], np.float32), number / 10)
         assert face.expression == 0
+
+
+def test_a_box_at_the_border_that_grows_stays_in_the_frame(monkeypatch):
+    grey = np.zeros((160, 200), np.uint8)
+    for box, found in (((0, 10, 100, 100), (0, 5, 140, 140)), ((100, 60, 100, 100), (60, 20, 140, 140))):
+        monkeypatch.setattr("recognise_video.look_closer", lambda *_, found=found: (np.array(found), 5.0))
+        x, y, width, height = track(grey, np.array(box, float))
+        assert x >= 0 and y >= 0 and x + width <= 200 and y + height <= 160
+        assert 125 < width <= 140 and 125 < height <= 140  # and has grown
 
 
 def test_a_face_that_was_missed_between_two_looks_is_where_it_must_have_been():
