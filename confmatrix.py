@@ -11,10 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from preprocessing import DATA, EXPRESSIONS, InputError, check_stamp, load_array, run, script_parser, written_whole
+
 import cv2
 import numpy as np
-
-from preprocessing import DATA, EXPRESSIONS, InputError, load_array, run, script_parser, written_whole
 
 
 def can_show():
@@ -58,10 +58,11 @@ def show_if_possible(picture, title, written):
 
 def load_predictions(data):
     """True and predicted expressions, int (n,) each."""
-    truey = load_array(data / "truey.npy", (None,), "test_model.py")
-    predy = load_array(data / "predy.npy", truey.shape, "test_model.py")
+    check_stamp(data / "truey.sha256", "run test_model.py again")
+    truey = load_array(data / "truey.npy", (None,), "test_model.py", "iu")
+    predy = load_array(data / "predy.npy", truey.shape, "test_model.py", "iu")
     for name, labels in (("truey.npy", truey), ("predy.npy", predy)):
-        if not len(labels) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(EXPRESSIONS):
+        if not len(labels) or labels.min() < 0 or labels.max() >= len(EXPRESSIONS):
             raise InputError(f"{data / name} holds something else than labels 0 to {len(EXPRESSIONS) - 1}: "
                              "run test_model.py again")
     return truey, predy

@@ -16,15 +16,15 @@ import threading
 import time
 from pathlib import Path
 
-import cv2
-
 from confmatrix import can_show, open_window, show_if_possible, window_is_open
 from preprocessing import InputError, run
 from recognise_image import (
     FONT,
+    cell,
     count,
     draw_faces,
     face_row,
+    is_blank,
     load_recogniser,
     output_path,
     recognise,
@@ -34,6 +34,8 @@ from recognise_image import (
     write_picture,
 )
 from webcam_live import is_live, newest, open_camera, read_camera
+
+import cv2
 
 TITLE = "space takes the picture - q quits"
 NO_PICTURE = "the camera opens but gives no picture: close other programs that use it, or check the file"
@@ -108,7 +110,7 @@ def main(argv=None):
         raise InputError(f"{taken} would be written over: give --output another name")
     recogniser = load_recogniser(args.models, args.keras)
 
-    camera = open_camera(args.source)
+    camera = open_camera(args.source, args.max_pixels)
     if not args.now and not can_show():
         say(args, "there is no display for a preview: taking the picture now")
         args.now = True
@@ -120,11 +122,13 @@ def main(argv=None):
     if picture is None:
         say(args, "no picture was taken")
         return
+    if is_blank(picture):
+        raise InputError(f"{args.source} gives nothing but one flat colour: uncover the lens, or make some light")
     write_picture(taken, picture)
     boxes, probabilities = recognise(picture, recogniser)
     printed = csv.writer(sys.stdout, lineterminator="\n")
     for number, (box, shares) in enumerate(zip(boxes, probabilities), start=1):
-        printed.writerow([taken, *face_row(number, box, shares)[:7]])
+        printed.writerow([cell(taken), *face_row(number, box, shares)[:7]])
     draw_faces(picture, boxes, probabilities)
     recognised = taken.parent / output_path(taken)
     write_picture(recognised, picture)

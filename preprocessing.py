@@ -5,6 +5,7 @@ train.csv, plain or in .gz, .xz, .zip or .tar.gz, or a folder train|validation|t
 Writes fdataX.npy  uint8 (N, 48, 48, 1) grey faces
        flabels.npy uint8 (N, 7) one-hot expressions
        fusage.npy  uint8 (N,) 0 Training, 1 PublicTest (validation), 2 PrivateTest (test)
+       fdataX.sha256, which tells that these three belong together,
        dataset_distribution.png and samples.png, all into data/.
 
 $ python preprocessing.py                 # data/fer2013.csv
@@ -13,19 +14,42 @@ $ python preprocessing.py --sample        # drawn faces into data/sample/, no do
 """
 import argparse
 import contextlib
+import errno
+import glob
 import gzip
 import hashlib
 import io
+import itertools
 import lzma
+import math
 import os
+import re
+import signal
+import stat
 import sys
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
-import cv2
-import numpy as np
+INTERRUPTED = "interrupted: files that were finished are whole, the others as they were before; run it again"
+
+
+def _end_without_traceback(kind, error, trace):
+    """Python's excepthook: Ctrl-C while modules are loaded or a script ends, too, gives a sentence and status 130."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"{Path(sys.argv[0]).name}: {INTERRUPTED}", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+sys.excepthook = _end_without_traceback  # before what takes long to load: hence no script loads that first
+MAX_PIXELS = 120_000_000  # of a picture; OpenCV refuses larger ones by their header. It reads this as it is loaded.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # FER2013's labels 0 to 6
 USAGES = ("Training", "PublicTest", "PrivateTest")  # fusage 0, 1, 2
@@ -36,6 +60,9 @@ GENUINE_SHA256 = "9631e285f959a067332002e8153d0607d812894f06b08213da1d809a15afa9
 # of the labels, usage and faces of fer2013.csv as the challenge published it, MD5 f8428a1edbd21e88f42c73edd2a14f95
 
 LONGEST_ROW = 16_384  # bytes; 2,304 pixels of three digits and a blank are 9,216
+LARGEST_CSV = 1 << 30  # bytes that an archive may unpack to: three times FER2013
+MOST_MEMBERS = 1000  # files in an archive; those of FER2013 have up to ten
+LARGEST_PICTURE = 10 << 20  # bytes of a face's file in a folder
 FOLDER_USAGES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "publictest": 1,
                  "test": 2, "testing": 2, "privatetest": 2}
 FOLDER_EXPRESSIONS = {
@@ -47,72 +74,220 @@ SAMPLE_FACES = 120  # per expression; with them the chain takes a minute and rec
 
 
 class InputError(Exception):
-    """Something the user can mend. Its text is one sentence: what, where, what to do."""
+    """Something the user can mend. Its text is one sentence: what, where, what to do; or several, an argument each."""
 
 
 def run(main):
     """Call a script's main; an InputError ends it with its sentence and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no reason to stop
     try:
         main()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, head for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
     except InputError as error:
-        sys.exit(_say(error))
+        status = _say(*error.args)
+    except BrokenPipeError:  # the reader, head for one, has seen enough
+        status = 0
     except OSError as error:
-        sys.exit(_say(f"{error.filename or 'a file'}: {error.strerror or error}"))
-    except KeyboardInterrupt:
-        sys.exit(_say("interrupted; files that were finished are whole, the others as they were before", 130))
+        status = _say(f"{error.filename or 'standard output'}: {error.strerror or error}: check the path and the disk")
+    except MemoryError:
+        status = _say("the memory is full: close other programs, or give less at once")
+    except KeyboardInterrupt as error:
+        status = _say(f"interrupted: {error}" if error.args else INTERRUPTED, status=130)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left that it could stop
+    try:
+        sys.stdout.flush()
+    except OSError:  # or Python tries again as it ends, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
-def _say(sentence, status=2):
-    sys.stdout.flush()
-    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+def _say(*sentences, status=2):
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    print(f"{Path(sys.argv[0]).name}: {printable(sentences[0])}", *map(printable, sentences[1:]), sep="\n",
+          file=sys.stderr, flush=True)
     return status
 
 
+def printable(text):
+    """The text without what a terminal obeys instead of showing, escape sequences for one: \\x1b stands for it."""
+    return "".join(letter if letter.isprintable() or letter in "\u200c\u200d"  # the joiners of scripts and emoji
+                   else letter.encode("unicode_escape").decode() for letter in text)
+
+
+# ---- files that are whole, and of one run ------------------------------------------------------
+
 @contextlib.contextmanager
-def written_whole(*paths):
+def written_whole(*paths, stamp=None, made_from=()):
     """Yield a path beside each of `paths` to write to; all are moved into place when the block ends well.
 
     Whatever goes wrong, the files that stood there before still do. The names keep their
     endings, because Keras, OpenCV and FFmpeg choose the format by them.
+
+    With the path of a `stamp` they also stay together, even if the process is killed between two moves:
+    the stamp names all of them, and the files of the same folder they were `made_from`, with their SHA-256,
+    as `sha256sum --check` reads it. It is moved into place first, and read_stamp finishes what it finds begun.
     """
     paths = [Path(path) for path in paths]
     beside = [path.with_name(f".{os.getpid()}-{path.name}") for path in paths]
     try:
-        for path in paths:
+        if stamp:
+            read_stamp(stamp)
+        for path, written in zip(paths, beside):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise InputError(f"{path} is a folder: give the path of a file")
+            _remove_leftovers(path)
+            written.touch()  # what cannot be written is known before the work, not after it
         yield beside
-        for path in beside:
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
+        for written in beside:
+            _flush(written)
+        if stamp:
+            digests = [*map(_sha256, beside), *(_sha256(stamp.with_name(name)) for name in made_from)]
+            for number, (written, path) in enumerate(zip(beside, paths)):
+                ready = f".{os.getpid()}-{digests[number][:16]}-{path.name}"
+                beside[number] = written.replace(written.with_name(ready))
+            with written_whole(stamp) as [lines]:
+                names = [*(path.name for path in paths), *made_from]
+                lines.write_text("".join(f"{digest}  {name}\n" for digest, name in zip(digests, names)), "utf-8")
         for written, path in zip(beside, paths):
-            written.replace(path)
+            with contextlib.suppress(*[FileNotFoundError] * bool(stamp)):  # a reader has moved it
+                written.replace(path)
+        for folder in {path.parent for path in paths}:
+            _flush(folder)
+    except OSError as error:
+        full = error.errno in UNWRITABLE or str(error).endswith("written")  # NumPy: "1000 requested and 500 written"
+        if full and (error.filename is None or Path(error.filename).parent in paths[0].parents):
+            raise InputError(f"{paths[0]} cannot be written ({error.strerror or error}): what was there is as it was; "
+                             "make room or give another place") from None
+        raise
     finally:
-        for path in beside:
-            path.unlink(missing_ok=True)
+        if stamp:
+            with contextlib.suppress(InputError, OSError):
+                read_stamp(stamp)  # interrupted between the moves: the rest is moved, not removed
+        for written in beside:
+            with contextlib.suppress(OSError):
+                written.unlink()
 
 
-def save_arrays(arrays):
-    """Write {path: array}, all of them or none."""
-    with written_whole(*arrays) as beside:
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
+              errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+
+def _flush(path):
+    """Have a file's content, or the names in a folder, reach the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows does not open folders
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path):
+    """Remove what processes that were killed had begun to write for this path."""
+    for left in path.parent.glob(f".*-{glob.escape(path.name)}"):
+        process = re.fullmatch(r"\.(\d+)-([0-9a-f]{16}-)?", left.name.removesuffix(path.name))
+        if process and not _is_running(int(process[1])):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(process):
+    if os.name == "nt":
+        return True  # to ask would end it there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_stamp(stamp):
+    """What written_whole wrote there, {name: SHA-256}; {} where there is no stamp.
+
+    Files that are ready beside their place, because a process was killed in between, are moved there.
+    """
+    try:
+        lines = stamp.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        lines = [""]
+    digests = {}
+    for line in lines:
+        entry = re.fullmatch(r"([0-9a-f]{64})  ([^./\\][^/\\]*)", line)
+        if not entry:
+            raise InputError(f"{stamp} is damaged: remove it, or make its files anew")
+        digests[entry[2]] = entry[1]
+    for name, digest in digests.items():
+        for ready in stamp.parent.glob(f".*-{digest[:16]}-{glob.escape(name)}"):
+            with contextlib.suppress(FileNotFoundError):  # its writer, or another reader, was faster
+                ready.replace(stamp.with_name(name))
+    return digests
+
+
+def strangers(stamp):
+    """The paths that a stamp names and that are of another run; [] where there is no stamp."""
+    return [stamp.with_name(name) for name, digest in read_stamp(stamp).items()
+            if stamp.with_name(name).is_file() and _sha256(stamp.with_name(name)) != digest]
+
+
+def check_stamp(stamp, mend):
+    """Raise InputError, with what mends it, if files that belong together are of different runs.
+
+    Arrays of one's own have no stamp and need none.
+    """
+    others = strangers(stamp)
+    if others:
+        raise InputError(f"{' and '.join(map(str, others))} changed since {stamp.name} was written, or came from "
+                         f"another run: {mend}")
+
+
+def save_arrays(arrays, made_from=()):
+    """Write {path: array}, all of them or none, and their stamp, named after the first."""
+    with written_whole(*arrays, stamp=next(iter(arrays)).with_suffix(".sha256"), made_from=made_from) as beside:
         for path, array in zip(beside, arrays.values()):
             np.save(path, array)
 
 
-def load_array(path, shape, made_by):
-    """The array that `made_by` saved at `path`; None in `shape` stands for any length."""
+def load_array(path, shape, made_by, kinds="u"):
+    """The array that `made_by` saved at `path`; None in `shape` stands for any length.
+
+    `kinds` are the letters of NumPy's dtype.kind that it may have, "u" for unsigned integers of one byte.
+    """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a header may claim any size
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive")
     except FileNotFoundError:
         raise InputError(f"{path} is not there: run {made_by} first") from None
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not a whole .npy array ({error}): run {made_by} again") from None
+    except (ValueError, EOFError, OverflowError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a whole .npy array ({first_line(error)}): run {made_by} again") from None
     if len(array.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):
         wanted = str(tuple("N" if length is None else length for length in shape)).replace("'", "")
         raise InputError(f"{path} has the shape {array.shape} instead of {wanted}: run {made_by} again")
-    return array
+    if array.dtype.kind not in kinds or (array.dtype.kind == "u" and array.dtype.itemsize > 1):
+        raise InputError(f"{path} holds {array.dtype} instead of {'bytes' if kinds == 'u' else 'whole numbers'}: "
+                         f"run {made_by} again")
+    return np.array(array)
+
+
+def first_line(error):
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -150,8 +325,17 @@ def _buffered(stream):
     return io.BufferedReader(stream, 1 << 20)
 
 
-def _open_member(path, names, open_member):
-    """The archive's CSV of faces: one with a Usage column if there is one."""
+def _open_member(path, members, open_member):
+    """The archive's CSV of faces: one with a Usage column if there is one. `members` yields (name, is it a file).
+
+    Nothing is ever unpacked to the disk; archives with ways out of their folder are refused all the same.
+    """
+    names = []
+    for name, is_file in itertools.islice(members, MOST_MEMBERS):
+        if not is_file or name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
+            raise InputError(f"{path} holds {name[:80]!r}, a link or a path out of its folder, "
+                             "as no archive of FER2013 does: download it again")
+        names.append(name)
     found = None
     for name in names:
         stream = _buffered(open_member(name))
@@ -167,9 +351,9 @@ def _open_member(path, names, open_member):
 
 
 def open_csv(path):
-    """A binary stream of the CSV in `path`, unpacked if need be, told by its first bytes."""
-    stream = open(path, "rb", buffering=1 << 20)
-    while True:
+    """A binary stream of the CSV in `path`, unpacked if need be, told by its first bytes; and whether it was."""
+    stream, packed = open(path, "rb", buffering=1 << 20), False
+    for _ in range(3):  # .tar.gz in .zip; more layers are a trap
         head = stream.peek(512)[:512]
         if head.startswith(b"\x1f\x8b"):
             stream = _buffered(gzip.GzipFile(fileobj=stream))
@@ -177,13 +361,16 @@ def open_csv(path):
             stream = _buffered(lzma.LZMAFile(stream))
         elif head.startswith(b"PK\x03\x04"):
             archive = zipfile.ZipFile(stream)
-            return _open_member(path, [member for member in archive.namelist() if not member.endswith("/")],
-                                archive.open)
+            stream = _open_member(path, ((member.filename, not stat.S_ISLNK(member.external_attr >> 16))
+                                         for member in archive.infolist() if not member.is_dir()), archive.open)
         elif head[257:262] == b"ustar":
             archive = tarfile.open(fileobj=stream)
-            return _open_member(path, [member for member in archive if member.isfile()], archive.extractfile)
+            stream = _open_member(path, ((member.name, member.isfile()) for member in archive if not member.isdir()),
+                                  archive.extractfile)
         else:
-            return stream
+            return stream, packed
+        packed = True
+    raise InputError(f"{path} holds an archive in an archive in an archive: unpack it and give the CSV")
 
 
 def read_csv(path):
@@ -193,13 +380,15 @@ def read_csv(path):
     file has no such column. Raises InputError with the row that is wrong.
     """
     try:
-        with open_csv(path) as stream:
-            return _read_rows(path, stream)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise InputError(f"{path} is damaged or cut short ({error}): download it again") from None
+        stream, packed = open_csv(path)
+        with stream:
+            return _read_rows(path, stream, LARGEST_CSV if packed else math.inf)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError,
+            RuntimeError) as error:  # the last for a password, or a way of packing that Python does not know
+        raise InputError(f"{path} is damaged or cut short ({first_line(error)}): download it again") from None
 
 
-def _read_rows(path, stream):
+def _read_rows(path, stream, most):
     header = stream.readline(LONGEST_ROW)
     columns = _columns(header)
     if not header.strip():
@@ -213,7 +402,12 @@ def _read_rows(path, stream):
     usage_of = {name.lower().encode(): number for number, name in enumerate(USAGES)}
 
     faces, labels, usages = bytearray(), bytearray(), bytearray()
+    size = 0
     for number, line in enumerate(iter(lambda: stream.readline(LONGEST_ROW), b""), start=1):
+        size += len(line)
+        if size > most:
+            raise InputError(f"{path} unpacks to more than {most >> 30} GB, three times FER2013: "
+                             "unpack it and give the CSV if that is meant")
         if not line.strip():
             continue
         try:
@@ -221,10 +415,11 @@ def _read_rows(path, stream):
             if len(fields) != len(columns):
                 raise ValueError(f"{len(fields)} fields instead of {len(columns)}")
             if fields[emotion] not in label_of:
-                raise ValueError(f"the label {fields[emotion].decode('latin-1')!r} instead of 0 to 6")
+                raise ValueError(f"the label {fields[emotion][:40].decode('latin-1')!r} instead of 0 to 6")
             if usage is not None:
                 if fields[usage].lower() not in usage_of:
-                    raise ValueError(f"the Usage {fields[usage].decode('latin-1')!r} instead of {', '.join(USAGES)}")
+                    raise ValueError(f"the Usage {fields[usage][:40].decode('latin-1')!r} "
+                                     f"instead of {', '.join(USAGES)}")
                 usages.append(usage_of[fields[usage].lower()])
             faces += parse_pixels(fields[pixels]).tobytes()
             labels.append(label_of[fields[emotion]])
@@ -252,10 +447,12 @@ def read_folder(folder):
             for path in sorted(group.iterdir()):
                 if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
                     continue
-                encoded = np.fromfile(path, np.uint8)
-                face = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
+                face = None
+                if path.is_file() and 0 < path.stat().st_size < LARGEST_PICTURE:
+                    with contextlib.suppress(cv2.error):  # more pixels than MAX_PIXELS
+                        face = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
                 if face is None:
-                    raise InputError(f"{path} is not a picture: remove it or download the folder again")
+                    raise InputError(f"{path} is not a picture of a face: remove it or download the folder again")
                 if face.shape != (FACE_SIZE, FACE_SIZE):
                     face = cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
                 faces.append(face[..., None])

@@ -20,12 +20,23 @@ import os
 import sys
 from pathlib import Path
 
+from confmatrix import show_if_possible
+from preprocessing import (
+    EXPRESSIONS,
+    FACE_SIZE,
+    MAX_PIXELS,
+    InputError,
+    printable,
+    read_stamp,
+    run,
+    script_parser,
+    strangers,
+    written_whole,
+)
+from train_model import MODELS, STAMP, load_model, model_files, read_layers
+
 import cv2
 import numpy as np
-
-from confmatrix import show_if_possible
-from preprocessing import EXPRESSIONS, FACE_SIZE, InputError, run, script_parser, written_whole
-from train_model import MODELS, load_model, model_files, model_stamp
 
 # The cascades ship with opencv-python, not with its version 5. benchmarks/find_faces.py has what each step gives.
 SEARCH = "haarcascade_frontalface_alt2.xml"  # finds more faces than the one below, and more of what is none
@@ -131,12 +142,20 @@ def load_recogniser(models=MODELS, keras=False):
     where that file is missing or was made from another model, or where `keras` asks for it.
     """
     layers, weights = model_files(models)
-    tflite, stamp = models / "model.tflite", models / "model.tflite.stamp"
-    if not keras and tflite.is_file() and stamp.is_file() and stamp.read_text().strip() == model_stamp(layers, weights):
+    tflite = models / "model.tflite"
+    stamp = read_stamp(models / STAMP)
+    if not keras and tflite.is_file() and {layers.name, weights.name, tflite.name} <= stamp.keys() and not {
+            layers, weights, tflite} & set(strangers(models / STAMP)):
+        read_layers(layers)
         try:
-            return functools.partial(_predict_with_opencv, cv2.dnn.readNetFromTFLite(str(tflite)))
-        except cv2.error:
-            raise InputError(f"{tflite} is damaged: train_model.py --export makes it anew") from None
+            recogniser = functools.partial(_predict_with_opencv,
+                                           cv2.dnn.readNetFromTFLite(np.fromfile(tflite, np.uint8)))
+            if not np.isfinite(recogniser(np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.uint8))).all():
+                raise ValueError
+        except (cv2.error, ValueError):
+            raise InputError(f"{tflite} is damaged or of another network: train_model.py --export makes it anew"
+                             ) from None
+        return recogniser
     if not keras:
         print(f"{tflite} is missing or was made from another model, so Keras is loaded, which takes longer: "
               "train_model.py --export makes it anew", file=sys.stderr)
@@ -234,18 +253,39 @@ def draw_label(picture, text, box, colour, size, taken):
     return left, top, width, height
 
 
-def read_picture(path):
-    """A picture file as uint8 BGR (h, w, 3), upright as its EXIF orientation says."""
-    if not path.exists():
-        raise InputError(f"{path} is not there: check the path")
+def read_picture(path, most=MAX_PIXELS):
+    """A picture file as uint8 BGR (h, w, 3), upright as its EXIF orientation says; of at most `most` pixels."""
+    if not path.is_file():
+        raise InputError(f"{path} is {'not a file' if path.exists() else 'not there'}: check the path")
+    too_large = f"{path} has more than {most:,} pixels: make it smaller, or give --max-pixels a larger number"
+    if path.stat().st_size > 3 * most + (1 << 20):  # no format needs as much
+        raise InputError(too_large)
     encoded = np.fromfile(path, np.uint8)  # imread fails on letters outside Windows's code page
     try:
         picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    except cv2.error:  # more pixels than OpenCV reads
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise InputError(too_large) from None
         picture = None
     if picture is None:
         raise InputError(f"{path} is not a picture that OpenCV reads: convert it to JPEG or PNG")
     return picture
+
+
+def limit_pixels(most, arguments):
+    """Have OpenCV refuse pictures of more than `most` pixels before it decodes them.
+
+    It reads its limit only when it is loaded, so where that was another, the script begins anew.
+    """
+    if os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] != str(most):
+        os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(most)
+        os.execv(sys.executable, [sys.executable, __file__, *arguments])
+
+
+def is_blank(picture):
+    """Whether a picture, uint8 BGR (h, w, 3), is one flat colour: of a covered lens, say."""
+    lowest, highest = cv2.minMaxLoc(picture.reshape(len(picture), -1))[:2]
+    return highest - lowest < 3
 
 
 def write_picture(path, picture):
@@ -299,6 +339,12 @@ def find_pictures(argument):
                 yield path, output_path(path)
 
 
+def cell(path):
+    """A path as a table's cell that neither a terminal nor a spreadsheet obeys: "=1+1.png" is "./=1+1.png"."""
+    text = printable(str(path))
+    return f"./{text}" if text.startswith(tuple("=+-@＝＋－＠")) else text
+
+
 def face_row(number, box, shares, expression=None):
     """A face's part of a row: its number, box int (4,), expression (default: the most probable one), probabilities."""
     expression = shares.argmax() if expression is None else expression
@@ -341,6 +387,8 @@ def recognition_parser(documentation):
     parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
     parser.add_argument("--keras", action="store_true",
                         help="recognise with Keras, from model.json and model.weights.h5; takes seconds to start")
+    parser.add_argument("--max-pixels", type=int, metavar="NUMBER", default=MAX_PIXELS,
+                        help="refuse pictures and frames of more (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
     return parser
 
@@ -348,7 +396,7 @@ def recognition_parser(documentation):
 def say(args, sentence):
     """Print what was done to standard error, so that standard output holds rows alone, unless --quiet."""
     if not args.quiet:
-        print(sentence, file=sys.stderr)
+        print(printable(sentence), file=sys.stderr)
 
 
 def count(number, thing):
@@ -392,10 +440,11 @@ def main(argv=None):
     parser.add_argument("--no-pictures", action="store_true", help="write no pictures, only rows")
     parser.add_argument("--show", action="store_true", help="open a window with each picture")
     args = parser.parse_args(argv)
+    limit_pixels(args.max_pixels, sys.argv[1:] if argv is None else argv)
     tasks = plan(args)
     recogniser = load_recogniser(args.models, args.keras)
     printed = csv.writer(sys.stdout, lineterminator="\n")
-    bad, pictures, faces, without = [], 0, 0, 0
+    bad, blank, pictures, faces, without = [], [], 0, 0, 0
     interrupted = False
     with contextlib.ExitStack() as stack:
         adds = [stack.enter_context(table(path, COLUMNS))
@@ -407,13 +456,13 @@ def main(argv=None):
         try:
             for path, output in progress:
                 try:
-                    picture = read_picture(path)
+                    picture = read_picture(path, args.max_pixels)
                 except (InputError, OSError) as error:
                     bad.append(str(error))
                     continue
                 boxes, probabilities = recognise(picture, recogniser)
                 for number, (box, shares) in enumerate(zip(boxes, probabilities), start=1):
-                    row = [str(path), *face_row(number, box, shares)]
+                    row = [cell(path), *face_row(number, box, shares)]
                     if str(args.csv) != "-":
                         printed.writerow(row[:8])
                     for add in adds:
@@ -422,6 +471,7 @@ def main(argv=None):
                     draw_faces(picture, boxes, probabilities)
                 if not args.no_pictures:
                     write_picture(output, picture)
+                blank += [str(path)] * is_blank(picture)
                 pictures, faces, without = pictures + 1, faces + len(boxes), without + (not len(boxes))
                 if args.show:
                     show_if_possible(picture, path.name, output)
@@ -432,11 +482,13 @@ def main(argv=None):
         written += [str(path) for path in (args.csv, args.json) if path and str(path) != "-"]
         say(args, f"wrote {', '.join(written)}: " * bool(written) + count(faces, "face")
             + f" in {count(pictures, 'picture')}, {without:,} without one" * (len(tasks) > 1))
+    if blank:
+        say(args, f"{', '.join(blank[:3])}{' and others' * (len(blank) > 3)}: nothing but one flat colour")
     if interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(f"{pictures:,} of {count(len(tasks), 'picture')} are done and written; "
+                                "run it again for the others")
     if bad:
-        raise InputError("; ".join(bad) if len(bad) < 3 else "\n".join(
-            [f"{len(bad):,} of {len(tasks):,} pictures could not be read:", *bad]))
+        raise InputError(*[f"{len(bad):,} of {len(tasks):,} pictures could not be read:"] * (len(bad) > 1), *bad)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,7 @@ from itertools import count as counting
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from preprocessing import EXPRESSIONS, InputError, run, written_whole
+from preprocessing import EXPRESSIONS, MAX_PIXELS, InputError, first_line, printable, run, written_whole
 from recognise_image import (
     COLOURS,
     count,
@@ -39,6 +36,9 @@ from recognise_image import (
     recognition_parser,
     say,
 )
+
+import cv2
+import numpy as np
 
 # A search of a whole frame costs fifty times a look at where a face was: it is made now and then, with these.
 SEARCH_EVERY = 0.5  # seconds; what is new at a search is followed back to where it came
@@ -276,8 +276,8 @@ def draw_timeline(timeline):
     return figure
 
 
-def open_video(path):
-    """An av container of a video file, which the caller closes."""
+def open_video(path, most=MAX_PIXELS):
+    """An av container of a video file with frames of at most `most` pixels, which the caller closes."""
     import av
 
     if not Path(path).is_file():
@@ -285,9 +285,10 @@ def open_video(path):
     # PyAV 19 takes titles that are not UTF-8 as they are; the versions before stumble over them.
     titles = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
     try:
-        video = av.open(str(path), **titles)
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{path} is not a video that FFmpeg reads ({error.strerror}): check the file") from None
+        # A playlist may name addresses: what is said to be a file stays one.
+        video = av.open(str(path), options={"protocol_whitelist": "file"}, **titles)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a video that FFmpeg reads ({first_line(error)}): check the file") from None
     picture = video.format.name in ("image2", "tty") or video.format.name.endswith("_pipe")
     if picture or video.metadata.get("major_brand") in ("avif", "heic", "mif1"):
         video.close()
@@ -296,6 +297,12 @@ def open_video(path):
     if not video.streams.video:
         video.close()
         raise InputError(f"{path} has no picture, only sound or text: give a video")
+    stream = video.streams.video[0]
+    if stream.width * stream.height > most:
+        video.close()
+        raise InputError(f"{path} has frames of {stream.width} x {stream.height}, more than {most:,} pixels: "
+                         "make it smaller, or give --max-pixels a larger number")
+    stream.codec_context.options = {"max_pixels": str(most)}  # for frames that are larger than the file says
     return video
 
 
@@ -380,8 +387,8 @@ def read_video(video, stream, sound=None, packets=None):
                 packet.pts -= round(start / sound.time_base)
                 packet.dts -= round(start / sound.time_base)
                 packets.append(packet)
-    except av.error.InvalidDataError as error:
-        raise InputError(f"{video.name} is damaged after frame {number} ({error.strerror}): mend or convert it"
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        raise InputError(f"{video.name} is damaged after frame {number} ({first_line(error)}): mend or convert it"
                          ) from None
 
 
@@ -412,7 +419,7 @@ def main(argv=None):
 
     from tqdm import tqdm
     with contextlib.ExitStack() as stack:
-        video = stack.enter_context(open_video(args.video))
+        video = stack.enter_context(open_video(args.video, args.max_pixels))
         recogniser = load_recogniser(args.models, args.keras)
         stream, sound = video.streams.video[0], next(iter(video.streams.audio), None)
         stream.thread_type = "AUTO"
@@ -428,7 +435,8 @@ def main(argv=None):
         timeline = collections.defaultdict(functools.partial(array.array, "f"))  # small, for hours
         interrupted = False
         try:
-            with tqdm(desc=args.video.name, total=expected, unit=" frames", disable=args.quiet or None) as bar:
+            with tqdm(desc=printable(args.video.name), total=expected, unit=" frames",
+                      disable=args.quiet or None) as bar:
                 for seconds, frame, (identities, boxes, probabilities, expressions) in recognised:
                     draw_faces(frame, boxes, probabilities, expressions, identities)
                     write(frame, seconds)
@@ -456,7 +464,7 @@ def main(argv=None):
     written = ", ".join(str(path) for path in outputs if str(path) != "-")
     say(args, f"wrote {written}: {count(number, 'frame')}, {faces:,} times a face")
     if interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(f"{output} ends after {count(number, 'frame')}; run it again for all of them")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Measure the model on the test faces, which training never used.
 
 Reads models/model.json and models/model.weights.h5, and from data/ modXtest.npy and modytest.npy.
-Writes truey.npy int (n,), predy.npy int (n,) and predp.npy float32 (n, 7) into data/: the true
-expressions, the most probable ones, and the probabilities of all seven.
+Writes truey.npy int (n,), predy.npy int (n,) and predp.npy float32 (n, 7) into data/, the true
+expressions, the most probable ones, and the probabilities of all seven, and truey.sha256,
+which tells that they belong together.
 
 $ python test_model.py
 $ python test_model.py --data data/sample
@@ -10,10 +11,21 @@ $ python test_model.py --data data/sample
 import sys
 from pathlib import Path
 
-import numpy as np
+from preprocessing import (
+    DATA,
+    EXPRESSIONS,
+    FACE_SIZE,
+    InputError,
+    check_stamp,
+    flat,
+    load_array,
+    run,
+    save_arrays,
+    script_parser,
+)
+from train_model import load_labels, load_model, models_folder, save_test_faces
 
-from preprocessing import DATA, EXPRESSIONS, FACE_SIZE, InputError, load_array, run, save_arrays, script_parser
-from train_model import load_model, models_folder, save_test_faces
+import numpy as np
 
 
 def predict(network, faces, batch_size=256):
@@ -30,8 +42,9 @@ def load_test_faces(data):
     """The test faces uint8 (n, 48, 48, 1) and their labels int (n,)."""
     if not (data / "modXtest.npy").exists() and (data / "fdataX.npy").exists():
         save_test_faces(data)  # to measure the shipped model nobody need train first
+    check_stamp(data / "modXtest.sha256", "run train_model.py, or to test the model as it is, remove modXtest.npy")
     faces = load_array(data / "modXtest.npy", (None, FACE_SIZE, FACE_SIZE, 1), "train_model.py")
-    labels = load_array(data / "modytest.npy", (len(faces), len(EXPRESSIONS)), "train_model.py")
+    labels = load_labels(data / "modytest.npy", len(faces), "train_model.py")
     if not len(faces):
         raise InputError(f"{data / 'modXtest.npy'} holds no faces: run preprocessing.py and train_model.py again")
     return faces, labels.argmax(axis=1)
@@ -49,7 +62,11 @@ def main(argv=None):
     print(f"testing {models} on {len(faces):,} faces", file=sys.stderr)
     predp = predict(load_model(models), faces)
     predy = predp.argmax(axis=1)
-    save_arrays({args.data / "truey.npy": truey, args.data / "predy.npy": predy, args.data / "predp.npy": predp})
+    save_arrays({args.data / "truey.npy": truey, args.data / "predy.npy": predy, args.data / "predp.npy": predp},
+                made_from=["modXtest.npy", "modytest.npy"])
+    blank = flat(faces).sum()
+    if blank:
+        print(f"{blank:,} of the faces are one flat colour: what is said of them means nothing")
 
     from sklearn.metrics import accuracy_score, classification_report, f1_score
     labels = range(len(EXPRESSIONS))

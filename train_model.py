@@ -3,23 +3,22 @@
 Reads fdataX.npy, flabels.npy and fusage.npy from data/. Trains on Training, validates on
 PublicTest after each epoch, and never looks at how it does on PrivateTest.
 Writes models/model.json and models/model.weights.h5, the same for OpenCV as models/model.tflite,
-models/history.csv and models/training_curves.png; into data/ modXtest.npy and modytest.npy, the test faces.
+models/history.csv and models/training_curves.png, with models/model.sha256, which tells that these belong
+together; into data/ modXtest.npy and modytest.npy, the test faces.
 
 $ python train_model.py
 $ python train_model.py --resume      # go on after an interruption
 $ python train_model.py --export      # only make model.tflite anew
 """
+import collections
 import contextlib
-import hashlib
 import inspect
 import io
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
-
-import cv2
-import numpy as np
 
 from preprocessing import (
     DATA,
@@ -29,16 +28,24 @@ from preprocessing import (
     PUBLIC_TEST,
     TRAINING,
     InputError,
+    check_stamp,
+    first_line,
     flat,
     identities,
     load_array,
+    read_stamp,
     run,
     save_arrays,
     script_parser,
+    strangers,
     written_whole,
 )
 
+import cv2
+import numpy as np
+
 MODELS = Path(__file__).resolve().parent / "models"
+STAMP = "model.sha256"
 EPOCHS = 36
 BATCH_SIZE = 128
 SIZES = ((0.4, 32), (0.84, 40), (1.0, FACE_SIZE))  # up to this part of the epochs, faces of this size: small is fast
@@ -46,6 +53,13 @@ PEAK_RATE = 0.1  # of the one-cycle schedule, for batches of 128; others in prop
 WARM_UP = 0.2  # the part of training in which the rate climbs to its peak
 WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with momentum 0.9
 LABEL_SMOOTHING = 0.1
+LAYERS = {  # those model.json may name, and what Keras calls them in the weights' file
+    "InputLayer": "input_layer", "Rescaling": "rescaling", "Conv2D": "conv2d", "Dense": "dense",
+    "BatchNormalization": "batch_normalization", "Activation": "activation", "ReLU": "re_lu",
+    "LeakyReLU": "leaky_re_lu", "ELU": "elu", "Softmax": "softmax", "Flatten": "flatten", "Dropout": "dropout",
+    "MaxPooling2D": "max_pooling2d", "AveragePooling2D": "average_pooling2d",
+    "GlobalMaxPooling2D": "global_max_pooling2d", "GlobalAveragePooling2D": "global_average_pooling2d"}
+LARGEST_JSON = 1 << 20  # bytes of model.json
 AUGMENTATION = {"rotation": 12, "scale": 0.12, "shift": 0.08}  # degrees, parts of 1, parts of the face: each ±
 
 
@@ -75,11 +89,30 @@ def build_network(size=FACE_SIZE):
     ], name="expressions")
 
 
-def save_model(network, folder):
-    """Write model.json, the layers, and model.weights.h5, their values."""
-    with written_whole(folder / "model.json", folder / "model.weights.h5") as (layers, weights):
-        layers.write_text(json.dumps(layers_of(network), indent=1) + "\n", encoding="utf-8")
-        network.save_weights(weights)
+def save_model(network, folder, history=()):
+    """Write model.json, the layers, model.weights.h5, their values, and model.tflite, both for OpenCV.
+
+    With a history, a list of dicts, one an epoch, also history.csv and training_curves.png. All
+    of them or none, and their stamp, model.sha256.
+    """
+    import keras
+    import pandas as pd
+
+    if not all(np.isfinite(weights).all() for weights in network.get_weights()):
+        raise InputError(f"not all weights of the network are numbers, so {folder} was left as it was: train it again")
+    makers = {
+        "model.json": lambda path: path.write_text(
+            json.dumps({**layers_of(network), "expressions": EXPRESSIONS}, indent=1) + "\n", "utf-8", newline="\n"),
+        "model.weights.h5": network.save_weights}
+    if keras.backend.backend() == "tensorflow":
+        makers["model.tflite"] = lambda path: path.write_bytes(convert(network))
+    if history:
+        table = pd.DataFrame(history)
+        makers["history.csv"] = lambda path: table.to_csv(path, index=False, float_format="%.5f")
+        makers["training_curves.png"] = lambda path: draw_curves(table).savefig(path, dpi=100)
+    with written_whole(*(folder / name for name in makers), stamp=folder / STAMP) as beside:
+        for make, path in zip(makers.values(), beside):
+            make(path)
 
 
 def layers_of(network):
@@ -102,22 +135,28 @@ def layers_of(network):
 def load_model(folder=MODELS):
     """The network that save_model wrote into `folder`, as a keras.Sequential."""
     layers, weights = model_files(folder)
+    tree = read_layers(layers)
+    for stranger in set(strangers(folder / STAMP)) & {layers, weights}:
+        print(f"{stranger} is not of the run that {STAMP} tells of: run train_model.py --export if it belongs there, "
+              "or restore the models/ folder", file=sys.stderr)
     keras = import_keras()
     try:
-        network = keras.models.model_from_json(layers.read_text(encoding="utf-8"))
+        check_weights(weights, tree)
+        network = keras.models.model_from_json(json.dumps(tree))
         network.load_weights(weights)
+        if network.output_shape[1:] != (len(EXPRESSIONS),):
+            raise ValueError(f"it has {network.output_shape[1:]} outputs instead of {len(EXPRESSIONS)}")
+        if not all(np.isfinite(values).all() for values in network.get_weights()):
+            raise ValueError("not all weights are numbers")
     except Exception as error:  # Keras and h5py raise whatever they stumble over
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{layers} and {weights.name} do not load ({reason}): "
+        raise InputError(f"{layers} and {weights.name} do not load ({first_line(error)}): "
                          "run train_model.py, or restore the shipped models/ folder") from None
-    if network.input_shape[1:] != (FACE_SIZE, FACE_SIZE, 1) or network.output_shape[1:] != (len(EXPRESSIONS),):
-        raise InputError(f"{layers} maps {network.input_shape[1:]} to {network.output_shape[1:]} instead of "
-                         f"{(FACE_SIZE, FACE_SIZE, 1)} to {(len(EXPRESSIONS),)}: run train_model.py")
     return network
 
 
 def model_files(folder):
     """The paths of model.json and model.weights.h5, which are there."""
+    read_stamp(folder / STAMP)
     paths = folder / "model.json", folder / "model.weights.h5"
     for path in paths:
         if not path.is_file():
@@ -125,16 +164,89 @@ def model_files(folder):
     return paths
 
 
-def model_stamp(layers, weights):
-    """SHA-256 of model.json and model.weights.h5, which tells one model from another."""
-    return hashlib.sha256(layers.read_text(encoding="utf-8").encode() + weights.read_bytes()).hexdigest()
+def read_layers(path):
+    """Keras's JSON of the network in model.json, if it is a plain stack of layers for these faces and expressions.
+
+    Keras builds what such a file names, layers that run code and classes of any module: those are refused here.
+    """
+    try:
+        tree = json.loads(path.read_bytes()[:LARGEST_JSON])
+        stack = tree["config"]["layers"]
+        if tree["class_name"] != "Sequential" or tree["module"] != "keras":
+            raise ValueError(f"it is a {tree['class_name']} instead of a Sequential")
+        for layer in stack:
+            if layer["class_name"] not in LAYERS or layer["module"] != "keras.layers":
+                raise ValueError(f"its layer {layer['module']}.{layer['class_name']} is not among {', '.join(LAYERS)}")
+            for part in _objects(layer["config"]):
+                if part.get("module") not in ("keras", "keras.initializers") or not (
+                        part["class_name"] == "DTypePolicy" or part["module"] == "keras.initializers"):
+                    raise ValueError(f"it names {part.get('module')}.{part['class_name']}, which is not loaded")
+        shapes = [layer["config"]["batch_shape"] for layer in stack if layer["class_name"] == "InputLayer"]
+        if shapes != [[None, FACE_SIZE, FACE_SIZE, 1]]:
+            raise ValueError(f"it takes faces of the shape {shapes} instead of {FACE_SIZE} x {FACE_SIZE} grey pixels")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is no model that is loaded here ({type(error).__name__}: {first_line(error)}): "
+                         "run train_model.py, or restore the shipped models/ folder") from None
+    expressions = tree.get("expressions")
+    if expressions is None:
+        print(f"{path} does not say which expressions it tells apart: taking them for {', '.join(EXPRESSIONS)}",
+              file=sys.stderr)
+    elif expressions != list(EXPRESSIONS):
+        raise InputError(f"{path} tells apart {expressions} instead of {list(EXPRESSIONS)}, in this order: "
+                         "train it on these, or restore the shipped models/ folder")
+    return {"module": "keras", "class_name": "Sequential", "config": {"name": "expressions", "layers": [
+        {name: layer[name] for name in ("module", "class_name", "config")} | {"registered_name": None}
+        for layer in stack]}}
+
+
+def _objects(tree):
+    """All that a tree of JSON has Keras build: dicts with a class_name, at any depth."""
+    if isinstance(tree, dict):
+        if "class_name" in tree:
+            yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _objects(part)
+
+
+def check_weights(path, tree):
+    """Raise ValueError unless the weights' file has values for just the layers of the tree.
+
+    Before they are built: a file of a kilobyte can ask for layers of a terabyte, or for another file's values.
+    """
+    import h5py
+
+    values = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: values.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        for name, value in values.items():
+            if value.external or value.is_virtual or value.id.get_storage_size() != value.nbytes:
+                raise ValueError(f"its values {name} are not plain values")
+        wanted, seen = {}, collections.Counter()
+        for layer in tree["config"]["layers"]:
+            settings, kind = layer["config"], LAYERS[layer["class_name"]]
+            name = f"layers/{kind}_{seen[kind]}" if seen[kind] else f"layers/{kind}"
+            seen[kind] += 1
+            if kind in ("conv2d", "dense"):
+                shape = (*settings["kernel_size"], settings["filters"]) if kind == "conv2d" else (settings["units"],)
+                wanted[name] = 1 + settings.get("use_bias", True)
+                kernel = values[f"{name}/vars/0"].shape
+                if (*kernel[:-2], kernel[-1]) != shape:
+                    raise ValueError(f"{layer['class_name']} {settings.get('name')} asks for {shape}, its values are "
+                                     f"{kernel}: they are those of another network")
+            elif kind == "batch_normalization":
+                wanted[name] = 2 + settings.get("scale", True) + settings.get("center", True)
+        names = {f"{name}/vars/{number}" for name, count in wanted.items() for number in range(count)}
+        if names != {name for name in values if not name.startswith("layers/dropout")}:  # they keep their chance's seed
+            raise ValueError("its values are those of another network")
 
 
 def export_model(network, folder):
-    """Write model.tflite, the network for OpenCV, and model.tflite.stamp, which model in `folder` it is."""
-    with written_whole(folder / "model.tflite", folder / "model.tflite.stamp") as (tflite, stamp):
+    """Write model.tflite anew, and model.sha256, which says that it belongs to the model in `folder`."""
+    with written_whole(folder / "model.tflite", stamp=folder / STAMP,
+                       made_from=[path.name for path in model_files(folder)]) as [tflite]:
         tflite.write_bytes(convert(network))
-        stamp.write_text(model_stamp(*model_files(folder)) + "\n")
 
 
 def convert(network):
@@ -272,14 +384,17 @@ def read_checkpoint(path):
     """The settings and the history that save_checkpoint wrote; Keras loads the weights from the same file."""
     import h5py
 
+    if not path.is_file():
+        raise InputError(f"{path} is not there, so there is nothing to resume: run train_model.py without --resume")
     try:
         with h5py.File(path) as file:
-            return json.loads(file.attrs["settings"]), json.loads(file.attrs["history"])
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there, so there is nothing to resume: run train_model.py without --resume"
-                         ) from None
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a checkpoint ({error}): run train_model.py without --resume") from None
+            settings, history = json.loads(file.attrs["settings"]), json.loads(file.attrs["history"])
+        if settings["epochs"] < len(history) or settings["batch_size"] < 1 or settings["seed"] < 0:
+            raise ValueError(f"its settings are {settings}")
+        return settings, [dict(row) for row in history]
+    except Exception as error:  # h5py raises whatever it stumbles over
+        raise InputError(f"{path} is not a whole checkpoint ({first_line(error)}): "
+                         "run train_model.py without --resume") from None
 
 
 def train(training, validation, settings, checkpoint, resume=False):
@@ -308,7 +423,11 @@ def train(training, validation, settings, checkpoint, resume=False):
     history = []
     if resume:
         history = read_checkpoint(checkpoint)[1]
-        network.load_weights(checkpoint)
+        try:
+            network.load_weights(checkpoint)
+        except Exception as error:  # Keras and h5py raise whatever they stumble over
+            raise InputError(f"{checkpoint} is not a whole checkpoint of this network ({first_line(error)}): "
+                             "run train_model.py without --resume") from None
 
     work = [face_size(epoch, epochs) ** 2 for epoch in range(epochs)]  # the time a step takes is in proportion
     with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
@@ -327,6 +446,9 @@ def train(training, validation, settings, checkpoint, resume=False):
                     layer.seed_generator.state.assign([seed, epoch])
             logs = network.fit(training_batches(faces, labels, size, batch_size, [seed, epoch]), verbose=0,
                                callbacks=[Progress()], shuffle=False).history  # they are in random order already
+            if not np.isfinite(logs["loss"][0]):
+                raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or "
+                                 "--batch-size")
             loss, accuracy = network.evaluate(resize(validation[0], size).astype(np.float32), validation[1],
                                               batch_size=256, verbose=0)
             history.append({"epoch": epoch + 1, "size": size, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0],
@@ -361,29 +483,31 @@ def draw_curves(history):
     return figure
 
 
-def save_history(history, folder):
-    """Write history.csv and training_curves.png."""
-    import pandas as pd
-
-    table = pd.DataFrame(history)
-    with written_whole(folder / "history.csv", folder / "training_curves.png") as (rows, curves):
-        table.to_csv(rows, index=False, float_format="%.5f")
-        draw_curves(table).savefig(curves, dpi=100)
-
-
 def load_dataset(data):
     """What preprocessing.py wrote: faces (N, 48, 48, 1), one-hot labels (N, 7), usage (N,), all uint8."""
+    check_stamp(data / "fdataX.sha256", "run preprocessing.py again")
     faces = load_array(data / "fdataX.npy", (None, FACE_SIZE, FACE_SIZE, 1), "preprocessing.py")
-    labels = load_array(data / "flabels.npy", (len(faces), len(EXPRESSIONS)), "preprocessing.py")
+    labels = load_labels(data / "flabels.npy", len(faces), "preprocessing.py")
     usage = load_array(data / "fusage.npy", (len(faces),), "preprocessing.py")
+    if (usage > PRIVATE_TEST).any():
+        raise InputError(f"{data / 'fusage.npy'} holds something else than 0, 1 and 2: run preprocessing.py again")
     return faces, labels, usage
+
+
+def load_labels(path, count, made_by):
+    """One-hot labels uint8 (count, 7)."""
+    labels = load_array(path, (count, len(EXPRESSIONS)), made_by)
+    if (labels.max(axis=1) != 1).any() or (labels.sum(axis=1) != 1).any():
+        raise InputError(f"{path} holds something else than a single 1 in each row: run {made_by} again")
+    return labels
 
 
 def save_test_faces(data):
     """Write the PrivateTest faces and their one-hot labels, modXtest.npy and modytest.npy; return how many."""
     faces, labels, usage = load_dataset(data)
     test = usage == PRIVATE_TEST
-    save_arrays({data / "modXtest.npy": faces[test], data / "modytest.npy": labels[test]})
+    save_arrays({data / "modXtest.npy": faces[test], data / "modytest.npy": labels[test]},
+                made_from=["fdataX.npy", "flabels.npy", "fusage.npy"])
     return test.sum()
 
 
@@ -411,26 +535,36 @@ def main(argv=None):
     checkpoint = models / "checkpoint.weights.h5"
 
     faces, labels, usage = load_dataset(args.data)
-    settings = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed}
+    settings = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed,
+                "data": read_stamp(args.data / "fdataX.sha256")}
     if args.resume:
-        settings = read_checkpoint(checkpoint)[0]
+        begun, settings = settings, read_checkpoint(checkpoint)[0]
+        if settings.get("data") != begun["data"]:
+            raise InputError(f"{checkpoint} was made from other faces than those in {args.data}: "
+                             "run train_model.py without --resume")
+    models.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=models).close()  # whether it can be written to, before hours of training
     rows, validation = trainable_rows(faces, usage), usage == PUBLIC_TEST
     if not rows.any() or not validation.any():
         raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
     print(f"training on {rows.sum():,} of {(usage == TRAINING).sum():,} Training faces: flat ones and those that also "
           f"stand in another split are left out; validating on {validation.sum():,}")
     test_faces = save_test_faces(args.data)
-
-    network, history = train((faces[rows], labels[rows]), (faces[validation], labels[validation]), settings,
-                             checkpoint, args.resume)
-    save_model(network, models)
-    save_history(history, models)
+    try:
+        network, history = train((faces[rows], labels[rows]), (faces[validation], labels[validation]), settings,
+                                 checkpoint, args.resume)
+        save_model(network, models, history)
+    except KeyboardInterrupt:
+        kept, history = read_checkpoint(checkpoint) if checkpoint.exists() else (None, ())
+        if kept != settings:
+            raise
+        raise KeyboardInterrupt(f"{len(history)} of {settings['epochs']} epochs are kept, and the model is as it was; "
+                                "give the same command with --resume to go on") from None
     checkpoint.unlink(missing_ok=True)
-    print(f"wrote model.json, model.weights.h5, history.csv and training_curves.png to {models}: "
+    files = [name for name in read_stamp(models / STAMP) if name != "model.json"]
+    print(f"wrote model.json, {', '.join(files)} and {STAMP} to {models}: "
           f"{history[-1]['val_accuracy']:.2%} on the {validation.sum():,} validation faces")
     print(f"wrote the {test_faces:,} test faces, modXtest.npy and modytest.npy, to {args.data}")
-    export_model(network, models)
-    print(f"wrote model.tflite, the same for OpenCV, to {models}")
 
 
 if __name__ == "__main__":

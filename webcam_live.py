@@ -18,11 +18,8 @@ from fractions import Fraction
 from itertools import count as counting
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from confmatrix import can_show, open_window, window_is_open
-from preprocessing import EXPRESSIONS, InputError, run
+from preprocessing import EXPRESSIONS, MAX_PIXELS, InputError, run
 from recognise_image import (
     COLOURS,
     FONT,
@@ -30,6 +27,7 @@ from recognise_image import (
     csv_rows,
     draw_faces,
     face_row,
+    is_blank,
     letter_size,
     load_recogniser,
     recognition_parser,
@@ -38,15 +36,22 @@ from recognise_image import (
 )
 from recognise_video import COLUMNS, recognise_next, video_writer
 
+import cv2
+import numpy as np
+
 TITLE = "expressions - h lists the keys"
 KEYS = ("q  quit", "s  snapshot", "r  record, and stop", "space  pause", "h  these keys")
 SEARCH_EVERY = 0.3  # seconds until a new face is seen; sooner than in a file, where it is followed back
+BLANK = "one flat colour: is the lens covered?"
 PATIENCE = 5  # seconds without a picture after which a camera counts as unplugged
 MILLISECOND = Fraction(1, 1000)
 
 
-def open_camera(source):
-    """A cv2.VideoCapture of a camera number, a file or a URL, which the caller releases."""
+def open_camera(source, most=MAX_PIXELS):
+    """A cv2.VideoCapture of a camera number, a file or a URL, which the caller releases.
+
+    Its frames have at most `most` pixels.
+    """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the sentences below say more
     camera = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not camera.isOpened():
@@ -54,6 +59,10 @@ def open_camera(source):
             raise InputError(f"camera {source} does not open: plug it in, close other programs that use it, "
                              "or give another number, a video file or a URL")
         raise InputError(f"{source} does not open as a video: check the path or the URL")
+    width, height = (int(camera.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > most:
+        raise InputError(f"{source} has frames of {width} x {height}, more than {most:,} pixels: "
+                         "make it smaller, or give --max-pixels a larger number")
     return camera
 
 
@@ -205,7 +214,7 @@ def main(argv=None):
         raise InputError("there is no display to open a window on: give --record FILE.mp4 or --csv FILE "
                          "and look at the file later")
     look = live_recogniser(load_recogniser(args.models, args.keras))
-    camera = open_camera(args.source)
+    camera = open_camera(args.source, args.max_pixels)
     live = is_live(args.source)
     rate = camera.get(cv2.CAP_PROP_FPS)
     rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 240 else 30  # some cameras say 0, some 180,000
@@ -261,7 +270,8 @@ def main(argv=None):
                 noted = view.copy()
                 speed = (len(moments) - 1) / max(moments[-1] - moments[0], 1e-3)
                 draw_notes(noted, [f"{speed:.0f} frames a second", *["recording"] * bool(recording.path),
-                                   *["paused"] * (not running.is_set()), *(KEYS if listed else ())])
+                                   *["paused"] * (not running.is_set()), *[BLANK] * is_blank(view),
+                                   *(KEYS if listed else ())])
                 if number == 1:
                     open_window(TITLE, noted)
                 cv2.imshow(TITLE, noted)
@@ -294,7 +304,7 @@ def main(argv=None):
     if args.csv and str(args.csv) != "-":
         say(args, f"wrote {args.csv}")
     if interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("what was recorded and the rows so far are whole; run it again to go on")
     if unplugged:
         raise InputError(f"{args.source} gives no more pictures: plug it in again; what was recorded is whole")
 

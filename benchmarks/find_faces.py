@@ -26,12 +26,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-
 import recognise_video  # noqa: E402
 from preprocessing import EXPRESSIONS, InputError, run, script_parser  # noqa: E402
 from recognise_image import find_faces, overlap, read_picture, recognise  # noqa: E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 
 SAME = 0.4  # intersection over union from which on two boxes are of one face
 CASCADE = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")

@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-
 from preprocessing import DATA, InputError, read_csv, run, save_arrays, script_parser  # noqa: E402
+
+import numpy as np  # noqa: E402
 
 
 def the_original(source, folder):

@@ -30,14 +30,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from find_faces import pair_boxes  # noqa: E402
-
 import recognise_video  # noqa: E402
 from preprocessing import EXPRESSIONS, InputError, run, script_parser  # noqa: E402
 from recognise_image import find_faces, portrait, read_picture  # noqa: E402
 from train_model import load_model  # noqa: E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from find_faces import pair_boxes  # noqa: E402
 
 WIDTH, HEIGHT, RATE, SECONDS = 1280, 720, 30, 20
 FACES = (  # of the clip: width of the face, mirrored, brightness, centre x and y, and how far it glides from there

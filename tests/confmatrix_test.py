@@ -56,7 +56,7 @@ def test_show_opens_a_window_with_the_picture(predictions, display):
     (None, None, ["truey.npy", "run test_model.py"]),
     ([0, 1, 2], [0, 1], ["predy.npy", "(2,)", "(3,)"]),
     ([0, 1], [0, 7], ["predy.npy", "labels 0 to 6"]),
-    ([0.5, 1.0], [0, 1], ["truey.npy", "labels 0 to 6"]),
+    ([0.5, 1.0], [0, 1], ["truey.npy", "float64"]),
     ([], [], ["truey.npy"]),
     ([[0, 1]], [[0, 1]], ["truey.npy", "(1, 2)"]),
 ])

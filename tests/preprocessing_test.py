@@ -4,13 +4,6 @@ import lzma
 import tarfile
 import zipfile
 
-import cv2
-import numpy as np
-import pandas as pd
-import pytest
-from conftest import assert_refused, csv_text, run_script
-from sklearn.model_selection import train_test_split
-
 import preprocessing
 from preprocessing import (
     EXPRESSIONS,
@@ -28,6 +21,13 @@ from preprocessing import (
     split_random,
     written_whole,
 )
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import assert_refused, csv_text, run_script
+from sklearn.model_selection import train_test_split
 
 
 def as_text(values):
@@ -181,7 +181,7 @@ def test_the_script_writes_the_arrays_and_the_pictures(small_set, small_csv, tmp
         picture = cv2.imread(str(tmp_path / "out" / name))
         assert picture.shape[1] > 900 and picture.std() > 10
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "dataset_distribution.png", "fdataX.npy", "flabels.npy", "fusage.npy", "samples.png"]
+        "dataset_distribution.png", "fdataX.npy", "fdataX.sha256", "flabels.npy", "fusage.npy", "samples.png"]
 
 
 PIXELS = " ".join(["7"] * 2304)

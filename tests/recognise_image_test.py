@@ -7,13 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, heed_ctrl_c, run_script
-from PIL import Image
-
-from preprocessing import EXPRESSIONS, read_csv
+from preprocessing import EXPRESSIONS, read_csv, written_whole
 from recognise_image import (
     crop_faces,
     draw_faces,
@@ -28,6 +22,12 @@ from recognise_image import (
 )
 from test_model import predict
 from train_model import load_model
+
+import cv2
+import numpy as np
+import pytest
+from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, heed_ctrl_c, run_script
+from PIL import Image
 
 
 def rows_of(text):
@@ -150,9 +150,9 @@ def test_recognition_loads_no_heavy_library(tmp_path):
 
 def test_without_a_deployment_file_keras_takes_over_and_says_so(shipped, tmp_path, portrait, recogniser):
     faces = crop_faces(cv2.cvtColor(portrait[0], cv2.COLOR_BGR2GRAY), [(150, 100, 230, 230)])
-    for name in ("model.json", "model.weights.h5", "model.tflite"):
-        (tmp_path / name).write_bytes((shipped / name).read_bytes())
-    (tmp_path / "model.tflite.stamp").write_text("made from another model\n")
+    for path in shipped.glob("model.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "model.tflite").write_bytes(b"of another model")
     process = run_script("recognise_image.py", portrait[1], "--models", tmp_path, "--output", tmp_path / "out.png")
     assert process.returncode == 0, process.stderr
     assert "model.tflite is missing or was made from another model" in process.stderr
@@ -165,8 +165,10 @@ def test_without_a_deployment_file_keras_takes_over_and_says_so(shipped, tmp_pat
 def test_a_damaged_deployment_file_is_refused(shipped, tmp_path, portrait):
     for path in shipped.glob("model.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
+    names = ["model.json", "model.weights.h5"]
     for damaged in (b"", b"not a network" * 100):
-        (tmp_path / "model.tflite").write_bytes(damaged)
+        with written_whole(tmp_path / "model.tflite", stamp=tmp_path / "model.sha256", made_from=names) as [tflite]:
+            tflite.write_bytes(damaged)
         process = run_script("recognise_image.py", portrait[1], "--models", tmp_path, "--output", tmp_path / "out.png")
         assert_refused(process, tmp_path / "model.tflite", "damaged", "--export")
     assert not (tmp_path / "out.png").exists()

@@ -7,12 +7,6 @@ import threading
 import time
 from fractions import Fraction
 
-import av
-import cv2
-import numpy as np
-import pytest
-from conftest import ROOT, assert_refused, heed_ctrl_c, run_script
-
 from preprocessing import InputError
 from recognise_image import load_recogniser
 from recognise_video import (
@@ -26,6 +20,12 @@ from recognise_video import (
     track,
     video_writer,
 )
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, assert_refused, heed_ctrl_c, run_script
 
 MILLISECOND = Fraction(1, 1000)
 

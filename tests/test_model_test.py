@@ -1,12 +1,12 @@
 import json
 
+from preprocessing import PRIVATE_TEST, read_csv, save_arrays
+from train_model import build_network, save_model
+
 import numpy as np
 import pytest
 from conftest import assert_refused, run_script
 from sklearn.metrics import accuracy_score, f1_score
-
-from preprocessing import PRIVATE_TEST, read_csv, save_arrays
-from train_model import build_network, save_model
 
 
 @pytest.fixture
@@ -42,6 +42,8 @@ def test_what_is_missing_or_wrong_is_said(tested, tmp_path_factory):
     assert_refused(run_script("test_model.py", "--data", nothing), nothing / "modXtest.npy", "run train_model.py")
     assert_refused(run_script("test_model.py", "--data", data, "--models", nothing), nothing / "model.json")
     np.save(data / "modXtest.npy", np.zeros((3, 48, 48), np.uint8))
+    assert_refused(run_script("test_model.py", "--data", data), "modXtest.npy", "changed since", "run train_model.py")
+    (data / "modXtest.sha256").unlink()
     assert_refused(run_script("test_model.py", "--data", data), "modXtest.npy", "(3, 48, 48)")
     assert not (data / "truey.npy").exists()
 

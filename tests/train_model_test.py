@@ -4,11 +4,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
-import pandas as pd
-import pytest
-from conftest import ROOT, assert_refused, run_script
-
 import train_model
 from preprocessing import DATA, InputError, save_arrays
 from recognise_image import load_recogniser
@@ -17,7 +12,6 @@ from train_model import (
     MODELS,
     augment,
     build_network,
-    export_model,
     face_size,
     learning_rate,
     load_model,
@@ -26,6 +20,11 @@ from train_model import (
     save_model,
     trainable_rows,
 )
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, assert_refused, run_script
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,6 @@ def test_load_is_the_inverse_of_save_in_keras_and_in_opencv(small_set, tmp_path)
                          else weight + random.normal(0, 0.02, weight.shape)
                          for weight, variable in zip(network.get_weights(), network.weights)])
     save_model(network, tmp_path)
-    export_model(network, tmp_path)
     expected = np.asarray(network(small_set[0].astype(np.float32), training=False))
     assert expected.std(axis=0).max() > 1e-4  # the faces are told apart
     np.testing.assert_allclose(predict(load_model(tmp_path), small_set[0]), expected, atol=1e-5)
@@ -129,7 +127,7 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(small_data, tmp
     assert process.returncode == 0, process.stderr
     assert "training on 56 of 56" in process.stdout
     assert sorted(path.name for path in whole.iterdir()) == [
-        "history.csv", "model.json", "model.tflite", "model.tflite.stamp", "model.weights.h5", "training_curves.png"]
+        "history.csv", "model.json", "model.sha256", "model.tflite", "model.weights.h5", "training_curves.png"]
 
     command = [sys.executable, str(ROOT / "train_model.py"), *map(str, train_arguments(small_data, killed))]
     victim = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -161,6 +159,8 @@ def test_missing_and_misshapen_arrays_are_refused(small_data, tmp_path):
                  tmp_path / "fusage.npy": np.load(small_data / "fusage.npy")})
     assert_refused(run_script("train_model.py", "--data", tmp_path), tmp_path / "flabels.npy", "(69, 7)", "(70, 7)")
     (tmp_path / "fdataX.npy").write_bytes(b"not an array")
+    assert_refused(run_script("train_model.py", "--data", tmp_path), tmp_path / "fdataX.npy", "changed since")
+    (tmp_path / "fdataX.sha256").unlink()
     assert_refused(run_script("train_model.py", "--data", tmp_path), tmp_path / "fdataX.npy", "not a whole .npy array")
     assert_refused(run_script("train_model.py", "--data", small_data, "--models", tmp_path, "--resume"),
                    "nothing to resume")
@@ -170,7 +170,7 @@ def test_missing_and_misshapen_arrays_are_refused(small_data, tmp_path):
 @pytest.mark.parametrize("damage, words", [
     (lambda folder: (folder / "model.json").unlink(), ["model.json is not there"]),
     (lambda folder: (folder / "model.weights.h5").unlink(), ["model.weights.h5 is not there"]),
-    (lambda folder: (folder / "model.json").write_text("{"), ["do not load"]),
+    (lambda folder: (folder / "model.json").write_text("{"), ["no model that is loaded here"]),
     (lambda folder: os.truncate(folder / "model.weights.h5", 5000), ["do not load"]),
 ])
 def test_a_missing_or_damaged_model_is_refused(shipped, tmp_path, damage, words):
@@ -183,13 +183,15 @@ def test_a_missing_or_damaged_model_is_refused(shipped, tmp_path, damage, words)
         assert word in str(refusal.value)
 
 
-def test_a_network_for_other_faces_is_refused(tmp_path):
+def test_a_network_for_other_faces_is_refused(tmp_path, portrait):
     import keras
 
     other = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)])
     save_model(other, tmp_path)
-    with pytest.raises(InputError, match=r"to \(5,\) instead of"):
+    with pytest.raises(InputError, match=r"\(5,\) outputs instead of 7"):
         load_model(tmp_path)
+    assert_refused(run_script("recognise_image.py", portrait[1], "--models", tmp_path, cwd=tmp_path),
+                   "of another network")
 
 
 def test_the_deployment_file_gives_what_keras_gives(shipped, small_set):

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 
+from webcam_live import draw_bars, newest
+
 import av
 import cv2
 import numpy as np
 import pytest
 from conftest import NO_DISPLAY, ROOT, assert_refused, heed_ctrl_c, press, run_script, screenshot, wait_for_window
-
-from webcam_live import draw_bars, newest
 
 
 @pytest.fixture(scope="module")
