@@ -11,7 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from preprocessing import DATA, EXPRESSIONS, InputError, check_stamp, load_array, run, script_parser, written_whole
+from preprocessing import (
+    DATA,
+    EXPRESSIONS,
+    InputError,
+    check_stamp,
+    load_array,
+    printable,
+    run,
+    script_parser,
+    written_whole,
+)
 
 import cv2
 import numpy as np
@@ -48,6 +58,7 @@ def show_if_possible(picture, title, written):
     """
     if can_show():
         print("press a key in the window to go on", file=sys.stderr)
+        title = printable(title)  # OpenCV crashes at letters that are no UTF-8
         open_window(title, picture)
         while cv2.waitKey(50) < 0 and window_is_open(title):
             pass
@@ -104,7 +115,7 @@ def main(argv=None):
     print(pd.DataFrame(matrix, index=pd.Index(EXPRESSIONS, name="true \\ predicted"), columns=EXPRESSIONS))
     print(f"wrote {written}: {np.trace(matrix):,} of {len(truey):,} faces recognised, {np.mean(truey == predy):.2%}")
     if args.show:
-        show_if_possible(cv2.imread(str(written)), "confusion matrix", written)
+        show_if_possible(cv2.imdecode(np.fromfile(written, np.uint8), cv2.IMREAD_COLOR), "confusion matrix", written)
 
 
 if __name__ == "__main__":

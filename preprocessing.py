@@ -28,6 +28,7 @@ import signal
 import stat
 import sys
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -158,9 +159,9 @@ def written_whole(*paths, stamp=None, made_from=()):
         for folder in {path.parent for path in paths}:
             _flush(folder)
     except OSError as error:
-        full = error.errno in UNWRITABLE or str(error).endswith("written")  # NumPy: "1000 requested and 500 written"
-        if full and (error.filename is None or Path(error.filename).parent in paths[0].parents):
-            raise InputError(f"{paths[0]} cannot be written ({error.strerror or error}): what was there is as it was; "
+        number = errno.ENOSPC if str(error).endswith("written") else error.errno  # NumPy: "9 requested and 5 written"
+        if number in UNWRITABLE and (error.filename is None or Path(error.filename).parent in paths[0].parents):
+            raise InputError(f"{paths[0]} cannot be written ({os.strerror(number)}): what was there is as it was; "
                              "make room or give another place") from None
         raise
     finally:
@@ -269,20 +270,23 @@ def load_array(path, shape, made_by, kinds="u"):
     `kinds` are the letters of NumPy's dtype.kind that it may have, "u" for unsigned integers of one byte.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a header may claim any size
-        if not isinstance(array, np.ndarray):
-            raise ValueError("an archive")
+        with open(path, "rb") as file:  # not np.load: a header may claim any size, and with some NumPy crashes
+            is_first = np.lib.format.read_magic(file) == (1, 0)
+            read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+            found, by_columns, kind = read_header(file)
+            if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found)):
+                wanted = str(tuple("N" if length is None else length for length in shape)).replace("'", "")
+                raise InputError(f"{path} has the shape {found} instead of {wanted}: run {made_by} again")
+            if kind.kind not in kinds or (kind.kind == "u" and kind.itemsize > 1):
+                raise InputError(f"{path} holds {kind} instead of {'bytes' if kinds == 'u' else 'whole numbers'}: "
+                                 f"run {made_by} again")
+            if not 0 <= math.prod(found) * kind.itemsize <= path.stat().st_size - file.tell():
+                raise ValueError("it ends too soon")
+            return np.fromfile(file, kind, math.prod(found)).reshape(found, order="F" if by_columns else "C")
     except FileNotFoundError:
         raise InputError(f"{path} is not there: run {made_by} first") from None
-    except (ValueError, EOFError, OverflowError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, OverflowError, TypeError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(f"{path} is not a whole .npy array ({first_line(error)}): run {made_by} again") from None
-    if len(array.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):
-        wanted = str(tuple("N" if length is None else length for length in shape)).replace("'", "")
-        raise InputError(f"{path} has the shape {array.shape} instead of {wanted}: run {made_by} again")
-    if array.dtype.kind not in kinds or (array.dtype.kind == "u" and array.dtype.itemsize > 1):
-        raise InputError(f"{path} holds {array.dtype} instead of {'bytes' if kinds == 'u' else 'whole numbers'}: "
-                         f"run {made_by} again")
-    return np.array(array)
 
 
 def first_line(error):
@@ -356,7 +360,7 @@ def open_csv(path):
     for _ in range(3):  # .tar.gz in .zip; more layers are a trap
         head = stream.peek(512)[:512]
         if head.startswith(b"\x1f\x8b"):
-            stream = _buffered(gzip.GzipFile(fileobj=stream))
+            stream = _buffered(gzip.GzipFile(fileobj=stream, mode="rb"))
         elif head.startswith(b"\xfd7zXZ\0"):
             stream = _buffered(lzma.LZMAFile(stream))
         elif head.startswith(b"PK\x03\x04"):
@@ -384,7 +388,7 @@ def read_csv(path):
         with stream:
             return _read_rows(path, stream, LARGEST_CSV if packed else math.inf)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError,
-            RuntimeError) as error:  # the last for a password, or a way of packing that Python does not know
+            RuntimeError, KeyError) as error:  # for a password, a packing unknown to Python, a file named like a folder
         raise InputError(f"{path} is damaged or cut short ({first_line(error)}): download it again") from None
 
 
@@ -432,6 +436,17 @@ def _read_rows(path, stream, most):
             None if usage is None else np.frombuffer(usages, np.uint8))
 
 
+def decode_picture(encoded, mode):
+    """A picture file's bytes, uint8 (n,), as OpenCV decodes them in one of its IMREAD modes; None if they are none."""
+    if encoded[:4].tobytes() == b"\x89PNG":  # OpenCV makes room for a part of 4 GB before it looks how long the file is
+        part = 8
+        while part < len(encoded) and encoded[part + 4:part + 8].tobytes() != b"IEND":
+            part += 12 + int.from_bytes(encoded[part:part + 4].tobytes(), "big")
+        if part >= len(encoded):
+            return None
+    return cv2.imdecode(encoded, mode) if len(encoded) else None
+
+
 def read_folder(folder):
     """Read train|validation|test/<expression>/*.png|jpg, expressions by name or number.
 
@@ -450,8 +465,8 @@ def read_folder(folder):
                 face = None
                 if path.is_file() and 0 < path.stat().st_size < LARGEST_PICTURE:
                     with contextlib.suppress(cv2.error):  # more pixels than MAX_PIXELS
-                        face = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-                if face is None:
+                        face = decode_picture(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
+                if face is None or face.ndim != 2:  # OpenCV leaves PFM, which it tells by its content, in colour
                     raise InputError(f"{path} is not a picture of a face: remove it or download the folder again")
                 if face.shape != (FACE_SIZE, FACE_SIZE):
                     face = cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)

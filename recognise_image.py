@@ -26,6 +26,7 @@ from preprocessing import (
     FACE_SIZE,
     MAX_PIXELS,
     InputError,
+    decode_picture,
     printable,
     read_stamp,
     run,
@@ -33,7 +34,7 @@ from preprocessing import (
     strangers,
     written_whole,
 )
-from train_model import MODELS, STAMP, load_model, model_files, read_layers
+from train_model import MODELS, STAMP, check_tflite, load_model, model_files, read_layers
 
 import cv2
 import numpy as np
@@ -148,8 +149,9 @@ def load_recogniser(models=MODELS, keras=False):
             layers, weights, tflite} & set(strangers(models / STAMP)):
         read_layers(layers)
         try:
-            recogniser = functools.partial(_predict_with_opencv,
-                                           cv2.dnn.readNetFromTFLite(np.fromfile(tflite, np.uint8)))
+            model = np.fromfile(tflite, np.uint8)
+            check_tflite(model)
+            recogniser = functools.partial(_predict_with_opencv, cv2.dnn.readNetFromTFLite(model))
             if not np.isfinite(recogniser(np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.uint8))).all():
                 raise ValueError
         except (cv2.error, ValueError):
@@ -262,12 +264,12 @@ def read_picture(path, most=MAX_PIXELS):
         raise InputError(too_large)
     encoded = np.fromfile(path, np.uint8)  # imread fails on letters outside Windows's code page
     try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        picture = decode_picture(encoded, cv2.IMREAD_COLOR)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):
             raise InputError(too_large) from None
         picture = None
-    if picture is None:
+    if picture is None or picture.ndim != 3:  # it leaves grey PFM grey
         raise InputError(f"{path} is not a picture that OpenCV reads: convert it to JPEG or PNG")
     return picture
 
@@ -304,7 +306,8 @@ def output_path(path):
 
 def writable(path):
     """The path, ending in .png where OpenCV cannot write colours in its format."""
-    colours = cv2.haveImageWriter(path.name) and path.suffix.lower() not in (".pbm", ".pgm")
+    name = os.fsencode(path.name)  # OpenCV crashes at a str whose letters are no UTF-8
+    colours = cv2.haveImageWriter(name) and path.suffix.lower() not in (".pbm", ".pgm")
     return path if colours else path.with_name(path.name + ".png")
 
 

@@ -276,12 +276,21 @@ def draw_timeline(timeline):
     return figure
 
 
+def refuse_playlist(path):
+    """Raise InputError if a file is a playlist, for HLS or DASH: without an end FFmpeg waits for more, for ever."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if head.startswith(b"#EXTM3U") or b"<MPD" in head:
+        raise InputError(f"{path} is a playlist, not a video: give a video that it names")
+
+
 def open_video(path, most=MAX_PIXELS):
     """An av container of a video file with frames of at most `most` pixels, which the caller closes."""
     import av
 
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file: check the path")
+    refuse_playlist(path)
     # PyAV 19 takes titles that are not UTF-8 as they are; the versions before stumble over them.
     titles = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
     try:
@@ -298,6 +307,9 @@ def open_video(path, most=MAX_PIXELS):
         video.close()
         raise InputError(f"{path} has no picture, only sound or text: give a video")
     stream = video.streams.video[0]
+    if stream.codec_context is None:
+        video.close()
+        raise InputError(f"{path} has pictures of a kind that FFmpeg does not decode: convert it to MP4")
     if stream.width * stream.height > most:
         video.close()
         raise InputError(f"{path} has frames of {stream.width} x {stream.height}, more than {most:,} pixels: "
@@ -312,6 +324,20 @@ def upright(frame):
 
 
 @contextlib.contextmanager
+def _refused_by_ffmpeg(path):
+    """Tell what FFmpeg does not write, because the times or the sound it was given are damaged, from a full disk."""
+    import av
+
+    try:
+        yield
+    except (av.error.FFmpegError, OverflowError) as error:
+        if isinstance(error, OSError):
+            raise
+        raise InputError(f"{path} cannot hold these times or this sound ({first_line(error)}): "
+                         "mend or convert the video") from None
+
+
+@contextlib.contextmanager
 def video_writer(path, rate, time_base, sound=None):
     """Yield write(frame, seconds), which adds a frame, uint8 BGR (h, w, 3), to an MP4 file, and write_sound(packet).
 
@@ -321,8 +347,8 @@ def video_writer(path, rate, time_base, sound=None):
     """
     import av
 
-    with written_whole(path) as [beside], av.open(str(beside), "w", format="mp4",
-                                                  options={"movflags": "faststart"}) as file:
+    with _refused_by_ffmpeg(path), written_whole(path) as [beside], av.open(
+            str(beside), "w", format="mp4", options={"movflags": "faststart"}) as file:
         stream = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace = 6  # BT.601, OpenCV's; unsaid, players guess by the size
@@ -355,7 +381,10 @@ def video_writer(path, rate, time_base, sound=None):
                 packet.stream = track
                 file.mux(packet)
             else:
-                for samples in packet.decode():
+                decoded = []
+                with contextlib.suppress(av.error.InvalidDataError):  # a damaged packet: players pass over it, too
+                    decoded = packet.decode()
+                for samples in decoded:
                     if samples_written is None:
                         samples_written = round((samples.time or 0) * sound.rate)
                     samples.pts, samples.time_base = samples_written, Fraction(1, sound.rate)  # AVI's are too coarse
@@ -421,12 +450,13 @@ def main(argv=None):
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video, args.max_pixels))
         recogniser = load_recogniser(args.models, args.keras)
-        stream, sound = video.streams.video[0], next(iter(video.streams.audio), None)
+        stream = video.streams.video[0]
+        sound = next((track for track in video.streams.audio if track.codec_context is not None), None)
         stream.thread_type = "AUTO"
         rate = frame_rate(stream)
         add = stack.enter_context(csv_rows(args.csv, COLUMNS)) if args.csv else None
         write, write_sound = stack.enter_context(video_writer(output, rate, stream.time_base, sound))
-        waiting = int(np.clip(HELD // (3 * stream.width * stream.height), 2, 16))
+        waiting = int(np.clip(HELD // max(1, 3 * stream.width * stream.height), 2, 16))
         packets = collections.deque()  # of sound, from the thread that reads to the one that writes
         frames = ahead(read_video(video, stream, sound, packets), waiting)
         recognised = stack.enter_context(contextlib.closing(ahead(recognise_frames(frames, recogniser), waiting)))

@@ -15,7 +15,9 @@ import contextlib
 import inspect
 import io
 import json
+import math
 import os
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -60,6 +62,11 @@ LAYERS = {  # those model.json may name, and what Keras calls them in the weight
     "MaxPooling2D": "max_pooling2d", "AveragePooling2D": "average_pooling2d",
     "GlobalMaxPooling2D": "global_max_pooling2d", "GlobalAveragePooling2D": "global_average_pooling2d"}
 LARGEST_JSON = 1 << 20  # bytes of model.json
+CONVOLUTION = 3  # TFLite's number of it
+OPERATIONS = {  # of TFLite: the kind of settings that OpenCV takes for granted, 0 where it needs none, and the inputs
+    0: (11, 2), 41: (28, 2), 18: (21, 2), CONVOLUTION: (1, 3),  # add, subtract, multiply
+    1: (5, 1), 17: (5, 1), 40: (27, 2), 82: (27, 2),  # average and maximum, of a window and of all
+    14: (0, 1), 19: (0, 1), 98: (75, 1), 25: (9, 1), 22: (0, 2)}  # logistic, ReLU, leaky ReLU, softmax, reshape
 AUGMENTATION = {"rotation": 12, "scale": 0.12, "shift": 0.08}  # degrees, parts of 1, parts of the face: each ±
 
 
@@ -103,7 +110,7 @@ def save_model(network, folder, history=()):
     makers = {
         "model.json": lambda path: path.write_text(
             json.dumps({**layers_of(network), "expressions": EXPRESSIONS}, indent=1) + "\n", "utf-8", newline="\n"),
-        "model.weights.h5": network.save_weights}
+        "model.weights.h5": lambda path: save_weights(network, path)}
     if keras.backend.backend() == "tensorflow":
         makers["model.tflite"] = lambda path: path.write_bytes(convert(network))
     if history:
@@ -113,6 +120,17 @@ def save_model(network, folder, history=()):
     with written_whole(*(folder / name for name in makers), stamp=folder / STAMP) as beside:
         for make, path in zip(makers.values(), beside):
             make(path)
+
+
+def save_weights(network, path):
+    """Keras's save_weights with an OSError where the disk is full: there HDF5 would end the process.
+
+    Hence the room for it is taken before, and given back as the file is begun again.
+    """
+    variables = [*network.weights, *getattr(getattr(network, "optimizer", None), "variables", [])]
+    values = sum(np.prod(variable.shape) * 4 for variable in variables)
+    path.write_bytes(bytes(int(values) + (1 << 20)))
+    network.save_weights(path)
 
 
 def layers_of(network):
@@ -261,22 +279,90 @@ def convert(network):
 
     def as_opencv_reads_it(layer):
         if isinstance(layer, (layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D)):
-            return type(layer)(keepdims=True)
+            return type(layer)(keepdims=True, name=f"{layer.name}_kept")
         if isinstance(layer, layers.Dense):  # OpenCV 4.14 leaves out its bias, but not that of a 1 x 1 convolution
-            return layers.Conv2D(layer.units, 1, activation=None if layer is network.layers[-1] else layer.activation)
+            return layers.Conv2D(layer.units, 1, name=f"{layer.name}_as_convolution",
+                                 activation=None if layer is network.layers[-1] else layer.activation)
         return layer
 
     fixed = keras.Sequential([
         # A fixed batch: with a free one the converter emits a SHAPE operation that OpenCV cannot read.
         keras.Input(batch_shape=(1, FACE_SIZE, FACE_SIZE, 1)),
         *map(as_opencv_reads_it, network.layers),
-        layers.Flatten(),
-        layers.Activation(network.layers[-1].activation),
+        layers.Flatten(name="probabilities_flat"),
+        layers.Activation(network.layers[-1].activation, name="probabilities"),
     ])
     fixed.set_weights([weight.reshape(variable.shape)
                        for weight, variable in zip(network.get_weights(), fixed.weights)])
     with contextlib.redirect_stdout(io.StringIO()):  # it prints where its temporary files are
         return tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
+
+
+def check_tflite(model):
+    """Raise ValueError unless the bytes of a TFLite file are a plain network's, with all that its parts refer to.
+
+    OpenCV takes that for granted and crashes where it is not so. Fields have the numbers of TensorFlow's schema.fbs.
+    """
+    def number(at, form="<I"):
+        return struct.unpack_from(form, model, at)[0]
+
+    def field(table, index):  # where it stands; None where it is left out
+        fields = table - number(table, "<i")
+        offset = number(fields + 4 + 2 * index, "<H") if 4 + 2 * index < number(fields, "<H") else 0
+        return table + offset if offset else None
+
+    def value(table, index, form="<I"):
+        at = field(table, index)
+        return 0 if at is None else number(at, form)
+
+    def vector(table, index, kind="<i4"):
+        at = field(table, index)
+        at += number(at)
+        return np.frombuffer(model, kind, number(at), at + 4)
+
+    def tables(table, index):
+        at = field(table, index)
+        at += number(at)
+        return [place + number(place) for place in range(at + 4, at + 4 + 4 * number(at), 4)]
+
+    try:
+        root = number(0)
+        [graph], buffers = tables(root, 2), tables(root, 4)
+        codes = [max(value(code, 0, "<b"), value(code, 3, "<i")) for code in tables(root, 1)]
+        shapes, constants = [], set()
+        for index, tensor in enumerate(tables(graph, 0)):
+            shape, buffer = vector(tensor, 0), buffers[value(tensor, 2)]
+            is_named, is_plain = field(tensor, 3), value(tensor, 1, "<b") in (0, 2)  # float32, int32
+            if not is_named or not is_plain or len(shape) > 4 or (shape < 1).any():
+                raise ValueError("a tensor without a name, or of an unknown shape or kind")
+            shapes.append(shape.tolist())
+            if field(buffer, 0):
+                constants.add(index)
+                if len(vector(buffer, 0, np.uint8)) != 4 * math.prod(shapes[index]):
+                    raise ValueError("a tensor without all its values")
+        unmade = {*range(len(shapes))} - constants
+        [last] = vector(graph, 1).tolist()
+        unmade.remove(last)
+        if shapes[last] != [1, FACE_SIZE, FACE_SIZE, 1]:
+            raise ValueError("it takes other faces")
+        for operation in tables(graph, 3):
+            code = codes[value(operation, 0)]
+            settings, count = OPERATIONS[code]
+            inputs, [output] = vector(operation, 1).tolist(), vector(operation, 2).tolist()
+            if len(inputs) != count or inputs[0] != last or not {*inputs[1:]} <= constants:
+                raise ValueError("an operation without its inputs")
+            if settings and not (value(operation, 3, "<B") == settings and field(operation, 4)):
+                raise ValueError("an operation without its settings")
+            if code == CONVOLUTION:
+                filters, _, _, depth = shapes[inputs[1]]
+                if depth != shapes[last][-1] or shapes[inputs[2]] != [filters]:
+                    raise ValueError("a convolution of other shapes")
+            unmade.remove(output)
+            last = output
+        if vector(graph, 2).tolist() != [last]:
+            raise ValueError("another output")
+    except (struct.error, LookupError, TypeError) as error:
+        raise ValueError(f"it refers to what is not there: {error}") from None
 
 
 def import_keras():
@@ -374,7 +460,7 @@ def save_checkpoint(network, path, settings, history):
     import h5py
 
     with written_whole(path) as [beside]:
-        network.save_weights(beside)
+        save_weights(network, beside)
         with h5py.File(beside, "a") as file:
             file.attrs["settings"] = json.dumps(settings)
             file.attrs["history"] = json.dumps(history)

@@ -12,6 +12,7 @@ $ python webcam_live.py rtsp://camera.example/stream --csv faces.csv
 import collections
 import concurrent.futures
 import contextlib
+import os
 import threading
 import time
 from fractions import Fraction
@@ -34,7 +35,7 @@ from recognise_image import (
     say,
     write_picture,
 )
-from recognise_video import COLUMNS, recognise_next, video_writer
+from recognise_video import COLUMNS, recognise_next, refuse_playlist, video_writer
 
 import cv2
 import numpy as np
@@ -53,7 +54,10 @@ def open_camera(source, most=MAX_PIXELS):
     Its frames have at most `most` pixels.
     """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the sentences below say more
-    camera = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if Path(source).is_file():
+        refuse_playlist(source)
+    # As bytes, for OpenCV crashes at a str whose letters are no UTF-8.
+    camera = cv2.VideoCapture(int(source) if source.isdigit() else os.fsencode(source))
     if not camera.isOpened():
         if source.isdigit():
             raise InputError(f"camera {source} does not open: plug it in, close other programs that use it, "

@@ -1,3 +1,6 @@
+from confmatrix import draw_confusion
+from preprocessing import EXPRESSIONS
+
 import cv2
 import numpy as np
 import pytest
@@ -25,6 +28,18 @@ def test_the_matrix_is_the_one_counted_by_hand(predictions):
     assert "5 of 9 faces recognised, 55.56%" in process.stdout
     picture = cv2.imread(str(predictions / "confusion_matrix.png"))
     assert picture.shape == (700, 1500, 3)
+
+
+def test_the_drawn_matrix_is_the_one_counted_by_hand(predictions):
+    figure = draw_confusion(np.load(predictions / "truey.npy"), np.load(predictions / "predy.npy"))
+    expected = [{(0, 0): "2", (0, 1): "1", (3, 3): "2", (5, 4): "1", (6, 4): "2", (6, 6): "1"},  # (true, predicted)
+                {(0, 0): "67%", (0, 1): "33%", (3, 3): "100%", (5, 4): "100%", (6, 4): "67%", (6, 6): "33%"}]
+    for axes, drawn in zip(figure.axes, expected):
+        cells = {text.get_position()[::-1]: text.get_text() for text in axes.texts}  # (row, column)
+        assert len(cells) == 49 and {place: text for place, text in cells.items() if text not in ("0", "0%")} == drawn
+        assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
+        for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+            assert [tick.get_text() for tick in ticks] == list(EXPRESSIONS)
 
 
 def test_without_a_display_it_says_which_file_to_open(predictions):

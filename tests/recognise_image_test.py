@@ -70,6 +70,18 @@ def test_a_crop_is_framed_as_asked_and_repeats_the_border():
     np.testing.assert_array_equal(face[5], face[47])
 
 
+def test_each_face_gets_its_own_probabilities(monkeypatch):
+    picture = np.zeros((100, 400, 3), np.uint8)
+    greys = [200, 40, 120]
+    boxes = [(20 + 130 * number, 20, 48, 48) for number in range(3)]
+    for grey, (x, _, width, _) in zip(greys, boxes):
+        picture[:, x - 10:x + width + 10] = grey
+    monkeypatch.setattr("recognise_image.find_faces", lambda grey: np.array(boxes))
+    found, shares = recognise(picture, lambda faces: np.repeat(faces.mean(axis=(1, 2, 3))[:, None], 7, axis=1))
+    np.testing.assert_array_equal(found, boxes)
+    np.testing.assert_allclose(shares[:, 0], greys, atol=1)
+
+
 def test_overlap_is_intersection_over_union():
     assert overlap((0, 0, 10, 10), (5, 0, 10, 10)) == pytest.approx(50 / 150)
     assert overlap((0, 0, 10, 10), (2, 2, 4, 5)) == pytest.approx(20 / 100)
@@ -91,9 +103,11 @@ def test_a_tilted_face_is_found_and_recognised_upright(portrait, recogniser, deg
 
 
 def test_what_is_no_face_is_not_found():
-    random = np.random.default_rng(0)
-    noise = random.integers(0, 256, (60, 80), np.uint8)
-    pictures = [cv2.resize(noise, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) for zoom in (4, 8, 16)]
+    def noise(seed, zoom):
+        small = np.random.default_rng(seed).integers(0, 256, (60, 80), np.uint8)
+        return cv2.resize(small, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    # in the first three the one cascade finds something, and the other is not sure of it
+    pictures = [noise(12, 12), noise(21, 8), noise(30, 8), *(noise(0, zoom) for zoom in (4, 8, 16))]
     checks = np.kron(np.indices((12, 16)).sum(axis=0) % 2 * 255, np.ones((50, 50))).astype(np.uint8)
     for grey in [*pictures, checks]:
         assert not len(find_faces(grey))

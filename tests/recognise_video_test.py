@@ -218,6 +218,24 @@ def test_faces_keep_their_identity_from_their_first_frame_to_their_last(portrait
     assert sum(2 in boxes for boxes in seen) >= 70
 
 
+def test_each_face_keeps_its_own_probabilities(portrait):
+    def half_dark():
+        for seconds, frame in appearing(portrait, 20, lambda number: [(60, 90, False), (400, 90, True)]):
+            frame[:, 320:] //= 2
+            yield seconds, frame
+
+    def brightness(faces):
+        return np.repeat(faces.mean(axis=(1, 2, 3))[:, None], 7, axis=1).astype(np.float32)
+
+    seen = [(identities.tolist(), boxes[:, 0], shares[:, 0]) for _, _, (identities, boxes, shares, _) in
+            recognise_frames(half_dark(), brightness)]
+    assert len(seen) == 20
+    for identities, lefts, shares in seen:
+        assert identities == [1, 2]
+        bright, dark = lefts.argmin(), lefts.argmax()
+        assert shares[bright] > 1.6 * shares[dark]
+
+
 def test_a_new_scene_has_new_faces(portrait, recogniser):
     frames = list(appearing(portrait, 24, lambda number: [(100, 100, False)]))
     frames[12:] = [(seconds, 255 - np.uint8(0.5 * frame) if number < 16 else frame)

@@ -1,6 +1,8 @@
 import json
+import types
 
 from preprocessing import PRIVATE_TEST, read_csv, save_arrays
+from test_model import predict
 from train_model import build_network, save_model
 
 import numpy as np
@@ -34,6 +36,14 @@ def test_it_writes_what_the_network_says_of_the_test_faces(tested, small_set):
     assert f"top-1 accuracy {accuracy_score(truey, predy):.2%}" in process.stdout
     assert f"macro F1 {f1_score(truey, predy, average='macro', zero_division=0):.4f}" in process.stdout
     assert "surprise" in process.stdout and "support" in process.stdout
+
+
+def test_predictions_stand_in_the_order_of_the_faces(small_set):
+    def means(batch):
+        return np.repeat(batch.mean(axis=(1, 2, 3))[:, None], 7, axis=1)
+    seen = predict(types.SimpleNamespace(predict_on_batch=means), small_set[0], batch_size=16)  # the last one has 6
+    assert seen.shape == (70, 7)
+    np.testing.assert_allclose(seen[:, 0], [face.mean() for face in small_set[0]], rtol=1e-5)
 
 
 def test_what_is_missing_or_wrong_is_said(tested, tmp_path_factory):

@@ -18,7 +18,9 @@ from train_model import (
     models_folder,
     resize,
     save_model,
+    train,
     trainable_rows,
+    training_batches,
 )
 
 import numpy as np
@@ -45,6 +47,8 @@ def test_the_network_is_a_plain_stack_that_gives_probabilities(small_set):
     probabilities = predict(network, small_set[0])
     assert probabilities.shape == (70, 7) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    scaled = network.layers[0](np.array([[[[0]], [[127.5]], [[255]]]], np.float32))
+    np.testing.assert_allclose(np.ravel(scaled), [-1, 0, 1], atol=1e-6)
 
 
 def test_the_same_weights_serve_faces_of_any_size(small_set):
@@ -96,6 +100,111 @@ def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch)
     same = augment(small_set[0], 48, random)
     mirrored = (same == small_set[0][:, :, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
+
+
+def test_augmentation_turns_and_mirrors_without_skewing(monkeypatch):
+    beside, below = np.zeros((2, 200, 48, 48, 1), np.uint8)
+    beside[:, 22:26, 34:38] = below[:, 34:38, 22:26] = 255  # a dot 12 pixels from the centre
+
+    def moved():
+        """Where the dots have gone, x and y from the centre: both in the same way."""
+        grid = np.mgrid[:48, :48][::-1].reshape(2, -1).T - 23.5
+        for dots in (beside, below):
+            weights = augment(dots, 48, np.random.default_rng(0)).reshape(200, -1).astype(float)
+            yield weights @ grid / weights.sum(axis=1, keepdims=True)
+
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 12, "scale": 0, "shift": 0})
+    one, other = moved()
+    np.testing.assert_allclose(np.hypot(*one.T), 12, atol=0.15)
+    np.testing.assert_allclose(np.hypot(*other.T), 12, atol=0.15)
+    np.testing.assert_allclose((one * other).sum(axis=1), 0, atol=4)  # still a right angle, within 2 degrees
+    turns = np.degrees(np.arctan2(*other.T))  # the chin stays below
+    assert 11 < turns.max() < 12.5 and -12.5 < turns.min() < -11
+    assert 70 < (one[:, 0] < 0).sum() < 130  # every other one is mirrored
+
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0.12, "shift": 0})
+    for dots in moved():
+        lengths = np.hypot(*dots.T) / 12
+        assert 0.87 < lengths.min() < 0.89 and 1.11 < lengths.max() < 1.13
+
+
+def test_an_epoch_gives_each_face_once_with_its_label(small_set, monkeypatch):
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0})
+    faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    number_of = {picture.tobytes(): number for number, face in enumerate(faces) for picture in (face, face[:, ::-1])}
+    orders = []
+    for epoch in range(2):
+        batches = training_batches(faces, labels, 48, 16, [5, epoch])
+        assert len(batches) == 4
+        order = []
+        for number in range(4):
+            pictures, targets = batches[number]
+            rows = [number_of[picture.astype(np.uint8).tobytes()] for picture in pictures]
+            np.testing.assert_array_equal(targets, labels[rows])
+            order += rows
+        assert len(order) == len(set(order)) == 64
+        orders.append(order)
+    assert orders[0] != orders[1] and sorted(orders[0]) != orders[0]
+
+
+def test_the_losses_are_those_counted_by_hand(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_model, "SIZES", ((1, 16),))
+    monkeypatch.setattr(train_model, "PEAK_RATE", 0.3)  # so that it soon is sure of something
+    monkeypatch.setattr(train_model, "processor_has_bfloat16", lambda: False)
+    faces, labels = small_set[0], np.arange(70) % 2
+    one_hot = np.eye(7, dtype=np.uint8)
+    network, [epoch] = train((faces[:56], one_hot[[3] * 56]), (faces[56:], one_hot[3 * labels[56:]]),
+                             {"epochs": 1, "batch_size": 14, "seed": 0}, tmp_path / "checkpoint.weights.h5")
+    for_small_faces = build_network(size=None)
+    for_small_faces.set_weights(network.get_weights())
+    shares = predict(for_small_faces, resize(faces[56:], 16)).astype(float)
+    plain = -np.log(shares[range(14), 3 * labels[56:]]).mean()
+    smoothed = 0.9 * plain - 0.1 * np.log(shares).mean()  # Szegedy et al. 2016, section 7
+    assert abs(plain - smoothed) > 0.1 and epoch["val_loss"] == pytest.approx(smoothed, rel=1e-3)
+    assert epoch["val_accuracy"] == pytest.approx((shares.argmax(axis=1) == 3 * labels[56:]).mean())
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(small_set, tmp_path, monkeypatch):
+    """In this process, with small faces; the killed run below does it for real."""
+    monkeypatch.setattr(train_model, "SIZES", ((1, 16),))
+    schedule, steps = train_model.learning_rate, []
+    monkeypatch.setattr(train_model, "learning_rate", lambda *asked: steps.append(asked) or schedule(*asked))
+    faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    parts = (faces[:56], labels[:56]), (faces[56:], labels[56:])
+    settings = {"epochs": 2, "batch_size": 14, "seed": 3}
+    whole, history = train(*parts, settings, tmp_path / "whole.weights.h5")
+    assert steps == [(8, 14)]  # of both epochs
+
+    save, checkpoint = train_model.save_checkpoint, tmp_path / "begun.weights.h5"
+
+    def save_and_stop(*given):
+        save(*given)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(train_model, "save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(*parts, settings, checkpoint)
+    monkeypatch.setattr(train_model, "save_checkpoint", save)
+    resumed, histories = train(*parts, settings, checkpoint, resume=True)
+    pd.testing.assert_frame_equal(pd.DataFrame(histories), pd.DataFrame(history), rtol=1e-3)
+    for variable, expected, seen in zip(whole.weights, whole.get_weights(), resumed.get_weights()):
+        np.testing.assert_allclose(seen, expected, atol=1e-4, err_msg=variable.path)
+
+
+def test_training_never_sees_the_test_faces(small_data, small_set, tmp_path, monkeypatch):
+    given = {}
+
+    def note(training, validation, *_):
+        given.update(training=training, validation=validation)
+        return None, [{"val_accuracy": 0.5}]
+    monkeypatch.setattr(train_model, "train", note)
+    monkeypatch.setattr(train_model, "save_model", lambda *_: None)
+    train_model.main(["--data", str(small_data), "--models", str(tmp_path)])
+    faces, labels, usage = small_set
+    for part, number in (("training", 0), ("validation", 1)):
+        np.testing.assert_array_equal(given[part][0], faces[usage == number])
+        np.testing.assert_array_equal(given[part][1].argmax(axis=1), labels[usage == number])
+    np.testing.assert_array_equal(np.load(small_data / "modXtest.npy"), faces[usage == 2])
+    np.testing.assert_array_equal(np.load(small_data / "modytest.npy").argmax(axis=1), labels[usage == 2])
 
 
 def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing():

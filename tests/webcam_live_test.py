@@ -196,6 +196,17 @@ def test_without_a_display_it_records_at_the_true_pace_until_the_source_ends(end
     np.testing.assert_allclose(times * 25, np.round(times * 25), atol=0.03)  # multiples of a 25th of a second
 
 
+def test_the_live_picture_is_mirrored_unless_told_otherwise(endless, portrait, tmp_path):
+    copy_start(endless, tmp_path / "short.mp4", 10)
+    for options, expected in (([], portrait[0][:, ::-1]), (["--no-mirror"], portrait[0])):
+        process = run_script("webcam_live.py", "short.mp4", "--record", "live.mp4", *options, cwd=tmp_path,
+                             env=NO_DISPLAY)
+        assert process.returncode == 0, process.stderr
+        first = cv2.VideoCapture(str(tmp_path / "live.mp4")).read()[1]  # nothing is drawn into it yet
+        part = first[:, :512] if options else first[:, 48:]
+        assert np.abs(part.astype(int) - expected).mean() < 8
+
+
 def test_ctrl_c_leaves_a_playable_recording(endless, tmp_path):
     process = subprocess.Popen([sys.executable, str(ROOT / "webcam_live.py"), str(endless), "--record", "live.mp4"],
                                cwd=tmp_path, env={**os.environ, **NO_DISPLAY}, stderr=subprocess.PIPE, text=True,
