@@ -12,6 +12,7 @@ $ python preprocessing.py                 # data/fer2013.csv
 $ python preprocessing.py archive.zip     # or wherever it is
 $ python preprocessing.py --sample        # drawn faces into data/sample/, no download needed
 """
+import _thread
 import argparse
 import contextlib
 import errno
@@ -28,6 +29,8 @@ import signal
 import stat
 import sys
 import tarfile
+import threading
+import time
 import tokenize
 import zipfile
 import zlib
@@ -45,7 +48,31 @@ def _end_without_traceback(kind, error, trace):
     os._exit(130)
 
 
-sys.excepthook = _end_without_traceback  # before what takes long to load: hence no script loads that first
+def _interrupt(number, frame):
+    """Ctrl-C's handler: Python's own, except that a key held down or pressed twice does not disturb an orderly end."""
+    global _interrupted
+    if time.monotonic() - _interrupted > PATIENCE:
+        _interrupted = time.monotonic()
+        raise KeyboardInterrupt
+
+
+def _strike_again(lost):
+    """Python's unraisablehook: a Ctrl-C that strikes in a destructor, where it would be lost, strikes once more."""
+    global _interrupted
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    _interrupted = -math.inf
+    strike = getattr(signal, "pthread_kill", lambda thread, number: _thread.interrupt_main(number))  # not on Windows
+    threading.Timer(0.01, strike, (threading.main_thread().ident, signal.SIGINT)).start()
+
+
+PATIENCE, _interrupted = 10, -math.inf  # seconds that a script may take to end; when Ctrl-C struck
+if Path(getattr(sys.modules["__main__"], "__file__", "")).resolve().parent == Path(__file__).resolve().parent:
+    # One of the scripts runs, not a program that imports from them; this comes before what takes long to load.
+    sys.excepthook, sys.unraisablehook = _end_without_traceback, _strike_again
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background, where it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
 MAX_PIXELS = 120_000_000  # of a picture; OpenCV refuses larger ones by their header. It reads this as it is loaded.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
@@ -101,6 +128,8 @@ def run(main):
         sys.stdout.flush()
     except OSError:  # or Python tries again as it ends, and complains
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if status == 130:  # a thread that Ctrl-C has left at work would crash as Python ends
+        os._exit(status)
     sys.exit(status)
 
 

@@ -486,6 +486,8 @@ def main(argv=None):
                 write_sound(packets.popleft())
         except KeyboardInterrupt:  # what was done so far is worth having
             interrupted = True
+        if interrupted and not number:
+            raise KeyboardInterrupt
         if not number:
             raise InputError(f"{args.video} holds no frame that decodes: mend or convert it")
         if args.plot:
