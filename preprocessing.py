@@ -90,6 +90,7 @@ GENUINE_SHA256 = "9631e285f959a067332002e8153d0607d812894f06b08213da1d809a15afa9
 LONGEST_ROW = 16_384  # bytes; 2,304 pixels of three digits and a blank are 9,216
 LARGEST_CSV = 1 << 30  # bytes that an archive may unpack to: three times FER2013
 MOST_MEMBERS = 1000  # files in an archive; those of FER2013 have up to ten
+MOST_PARTS = 500_000  # of a PNG file: of the 8 kB that many programs write, 4 GB
 LARGEST_PICTURE = 10 << 20  # bytes of a face's file in a folder
 FOLDER_USAGES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "publictest": 1,
                  "test": 2, "testing": 2, "privatetest": 2}
@@ -469,9 +470,13 @@ def decode_picture(encoded, mode):
     """A picture file's bytes, uint8 (n,), as OpenCV decodes them in one of its IMREAD modes; None if they are none."""
     if encoded[:4].tobytes() == b"\x89PNG":  # OpenCV makes room for a part of 4 GB before it looks how long the file is
         part = 8
-        while part < len(encoded) and encoded[part + 4:part + 8].tobytes() != b"IEND":
+        for _ in range(MOST_PARTS):
+            if part >= len(encoded):
+                return None
+            if encoded[part + 4:part + 8].tobytes() == b"IEND":
+                break
             part += 12 + int.from_bytes(encoded[part:part + 4].tobytes(), "big")
-        if part >= len(encoded):
+        else:
             return None
     return cv2.imdecode(encoded, mode) if len(encoded) else None
 

@@ -232,6 +232,9 @@ def test_what_tests_fuzz_py_has_found_stays_mended(folder, portrait, shipped):
     picture.write_bytes(png[:33] + b"\xff\xff\xff\x20" + png[37:])  # OpenCV makes room for 4 GB
     with pytest.raises(InputError, match="not a picture"):
         read_picture(picture)
+    picture.write_bytes(png[:33] + b"\0\0\0\0tEXt\0\0\0\0" * 1_000_000 + png[33:])  # parts with nothing in them
+    with pytest.raises(InputError, match="not a picture"):
+        read_picture(picture)
     picture.write_bytes(b"Pf\n4 4\n-1\n" + np.ones(16, np.float32).tobytes())  # OpenCV leaves it grey
     with pytest.raises(InputError, match="not a picture"):
         read_picture(picture)
