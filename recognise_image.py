@@ -45,6 +45,7 @@ CONFIRM = "haarcascade_frontalface_default.xml"  # says how sure it is, and fram
 CONFIDENCE = 3  # of that cascade's last stages, from which on it is a face
 SURER = 4  # the same for the copies below: more searches, more chances to be wrong
 TURNS = (25, -25)  # degrees of the copies that are searched where the picture itself shows no face
+LONGEST_TURNED = 32_000  # pixels of a picture's diagonal; OpenCV turns none that is longer than 32,767
 CONFIRM_SIZE = 48  # pixels of the face it looks at
 LONGEST_SIDE = 1280  # pixels; larger pictures are searched at this size: a face is at least 1/60 of it
 SCALE_STEP = 1.1  # between the sizes at which faces are searched
@@ -64,7 +65,7 @@ def _cascade(name):
         cascade = cv2.CascadeClassifier(cv2.data.haarcascades + name)
     except AttributeError:
         raise InputError(f"OpenCV {cv2.__version__} has no CascadeClassifier: "
-                         "pip install 'opencv-python>=4.12,<5'") from None
+                         "pip install 'opencv-python<5'") from None
     if cascade.empty():
         raise InputError(f"{cv2.data.haarcascades}{name} does not load: reinstall opencv-python 4")
     return cascade
@@ -78,6 +79,8 @@ def find_faces(grey, longest_side=LONGEST_SIDE, scale_step=SCALE_STEP, neighbour
     it is larger than `longest_side`; another takes a closer look at what the first has found.
     """
     zoom = min(1, longest_side / max(grey.shape))
+    if zoom * min(grey.shape) < 1:  # nothing would be left of a line
+        return np.empty((0, 4), int)
     smaller = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA) if zoom < 1 else grey
     found = _cascade(SEARCH).detectMultiScale(smaller, scaleFactor=scale_step, minNeighbors=neighbours)
     boxes = []
@@ -180,7 +183,7 @@ def recognise(picture, recogniser):
     boxes = find_faces(grey)
     if len(boxes):
         return boxes, recogniser(crop_faces(grey, boxes))
-    for degrees in TURNS:
+    for degrees in TURNS if np.hypot(*grey.shape) < LONGEST_TURNED else ():
         turned, back = turn(grey, degrees)
         boxes = find_faces(turned, confidence=SURER)
         if len(boxes):

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from preprocessing import InputError, load_array, parse_pixels, printable, read_csv
-from recognise_image import cell, read_picture
+from recognise_image import cell, read_picture, recognise
 from recognise_video import open_video
 from train_model import check_tflite
 from webcam_live import open_camera
@@ -238,6 +238,9 @@ def test_what_tests_fuzz_py_has_found_stays_mended(folder, portrait, shipped):
     picture.write_bytes(b"Pf\n4 4\n-1\n" + np.ones(16, np.float32).tobytes())  # OpenCV leaves it grey
     with pytest.raises(InputError, match="not a picture"):
         read_picture(picture)
+
+    boxes, probabilities = recognise(np.zeros((2, 40_000, 3), np.uint8), None)  # longer than OpenCV turns
+    assert boxes.shape == (0, 4) and probabilities.shape == (0, 7)
 
     playlist = folder / "endless.m3u8"  # FFmpeg waits for its next part
     playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nvideo.ts\n")
