@@ -389,7 +389,11 @@ def video_writer(path, rate, time_base, sound=None):
                         samples_written = round((samples.time or 0) * sound.rate)
                     samples.pts, samples.time_base = samples_written, Fraction(1, sound.rate)  # AVI's are too coarse
                     samples_written += samples.samples
-                    file.mux(track.encode(samples))
+                    try:
+                        file.mux(track.encode(samples))
+                    except ValueError as error:  # it changes from one channel to two, say
+                        raise InputError(f"{path} cannot hold this sound ({first_line(error)}): "
+                                         "mend or convert the video") from None
 
         yield write, write_sound
         if size is not None:

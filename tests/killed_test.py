@@ -49,7 +49,7 @@ def killable(*modules):
 def kill_again_and_again(run, arguments, cwd, check, kills=KILLS):
     """Kill the script at random moments and before each of its moves; check() after each must find nothing torn.
 
-    `arguments` is called for each run. Returns the numbers of kills and of moves.
+    `arguments` is called for each run. Prints how often it was killed: pytest -s shows it.
     """
     status, life = run(arguments(), cwd)
     assert status == 0
@@ -72,7 +72,7 @@ def kill_again_and_again(run, arguments, cwd, check, kills=KILLS):
     assert status == 0
     check()
     assert not list(Path(cwd).rglob(".[0-9]*-*"))  # what was begun is cleared away
-    return killed, moves - 1
+    print(f"{killed} times killed at {kills} random moments, {moves - 1} times before a move")
 
 
 def fingerprint(*paths):
