@@ -55,8 +55,10 @@ def kill_again_and_again(run, arguments, cwd, check, kills=KILLS):
     assert status == 0
     check()
     moments = random.Random(0)
-    killed = 0
-    for _ in range(kills):
+    killed = runs = 0
+    while killed < kills:
+        runs += 1
+        assert runs < 2 * kills
         status, _ = run(arguments(), cwd, seconds=moments.uniform(0.001, life))
         assert status in (0, -9)  # now and then it is over before its time
         killed += status == -9
@@ -67,12 +69,12 @@ def kill_again_and_again(run, arguments, cwd, check, kills=KILLS):
         if status == 0:
             break
         assert status == -9
-    assert killed > kills * 0.7 and moves > 1
+    assert moves > 1
     status, _ = run(arguments(), cwd)  # and it runs as if nothing had happened
     assert status == 0
     check()
     assert not list(Path(cwd).rglob(".[0-9]*-*"))  # what was begun is cleared away
-    print(f"{killed} times killed at {kills} random moments, {moves - 1} times before a move")
+    print(f"killed at {killed} random moments and before {moves - 1} moves")
 
 
 def fingerprint(*paths):
