@@ -96,6 +96,7 @@ def test_every_frame_is_there_at_its_time_with_its_face_and_its_sound(clip, fram
     assert milliseconds(output) == milliseconds(clip)
 
     with av.open(str(output)) as file:
+        assert [stream.type for stream in file.streams] == ["video", "audio"]
         video, sound = file.streams.video[0].codec_context, file.streams.audio[0]
         assert (video.name, video.pix_fmt) == ("h264", "yuv420p") and sound.codec_context.name == "aac"
         heard = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(sound)])
