@@ -20,7 +20,6 @@ from confmatrix import can_show, open_window, show_if_possible, window_is_open
 from preprocessing import InputError, run
 from recognise_image import (
     FONT,
-    cell,
     count,
     draw_faces,
     face_row,
@@ -33,6 +32,7 @@ from recognise_image import (
     writable,
     write_picture,
 )
+from tables import cell
 from webcam_live import is_live, newest, open_camera, read_camera
 
 import cv2

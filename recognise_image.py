@@ -1,23 +1,28 @@
 """Recognise the expression of every face in pictures.
 
-Reads the pictures given: files, folders with all that is in them, patterns like "*.jpg"; with none a
-portrait that comes with matplotlib. Reads models/.
+Reads the pictures given: files, folders with all that is in them, patterns like "*.jpg", addresses like s3://...
+of all three; with none a portrait that comes with matplotlib. Reads models/.
 Writes output_<name> where you stand, for a folder a folder: the picture with a box and a label on each face.
 Prints a row per face, comma-separated: file, face number, x, y, width, height, expression, probability.
+With --csv faces.csv, say, faces.csv.part holds what is done until all is, for --resume.
 
 $ python recognise_image.py
 $ python recognise_image.py party.jpg holiday.png
 $ python recognise_image.py photos --csv faces.csv --no-pictures
+$ python recognise_image.py photos --csv faces.parquet --no-pictures --resume
+$ python recognise_image.py s3://bucket/photos --csv faces.csv --no-pictures --scheduler tcp://host:8786
 $ python recognise_image.py party.jpg --output labelled.jpg --show
 """
 import contextlib
 import csv
 import functools
 import glob
+import heapq
 import importlib.util
-import json
+import itertools
 import os
 import sys
+import threading
 from pathlib import Path
 
 from confmatrix import show_if_possible
@@ -27,6 +32,7 @@ from preprocessing import (
     MAX_PIXELS,
     InputError,
     decode_picture,
+    first_line,
     printable,
     read_stamp,
     run,
@@ -34,6 +40,7 @@ from preprocessing import (
     strangers,
     written_whole,
 )
+from tables import COLUMNS, TABLES, Journal, cell, csv_rows, table_path
 from train_model import MODELS, STAMP, check_tflite, load_model, model_files, read_layers
 
 import cv2
@@ -54,13 +61,18 @@ WIDEN, LOWER = 1.05, 0.075  # of a box, until it is framed as FER2013 is: benchm
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 COLOURS = (  # BGR, dark enough for white letters
     (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))
-COLUMNS = ("file", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS)
 ENDINGS = (".avif", ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
            ".tif", ".tiff", ".webp")  # of what counts as a picture in a folder
+SORTED_AT_ONCE = 100_000  # names of a folder that are held
+FEW = 8  # pictures for which it is not worth starting processes
+
+
+def _cascade(name):
+    return _cascade_of(name, threading.get_ident())
 
 
 @functools.cache
-def _cascade(name):
+def _cascade_of(name, thread):  # OpenCV's remember where they are: each thread needs its own
     try:
         cascade = cv2.CascadeClassifier(cv2.data.haarcascades + name)
     except AttributeError:
@@ -258,19 +270,52 @@ def draw_label(picture, text, box, colour, size, taken):
     return left, top, width, height
 
 
+def is_remote(path):
+    """Whether a path is an address for fsspec, s3://bucket/picture.jpg for one; it is a str then, otherwise a Path."""
+    return "://" in str(path)
+
+
+def place(text):
+    """A path as the user gives it, or an address."""
+    return text if is_remote(text) else Path(text)
+
+
+@contextlib.contextmanager
+def filesystem(address):
+    """Yield fsspec's file system of an address, and the path in it; what it raises becomes an InputError."""
+    if not importlib.util.find_spec("fsspec"):
+        raise InputError(f"{address} needs fsspec: pip install -r requirements-cluster.txt")
+    import fsspec
+
+    try:
+        yield fsspec.core.url_to_fs(address)
+    except InputError:
+        raise
+    except Exception as error:  # each file system has its own
+        raise InputError(f"{address} cannot be opened ({first_line(error) or type(error).__name__}): check the address "
+                         "and what it needs") from None
+
+
 def read_picture(path, most=MAX_PIXELS):
     """A picture file as uint8 BGR (h, w, 3), upright as its EXIF orientation says; of at most `most` pixels."""
-    if not path.is_file():
-        raise InputError(f"{path} is {'not a file' if path.exists() else 'not there'}: check the path")
     too_large = f"{path} has more than {most:,} pixels: make it smaller, or give --max-pixels a larger number"
-    if path.stat().st_size > 3 * most + (1 << 20):  # no format needs as much
+    longest = 3 * most + (1 << 20)  # bytes: no format needs as many
+    if is_remote(path):
+        with filesystem(path) as (files, name), files.open(name, "rb") as file:
+            encoded = np.frombuffer(file.read(longest + 1), np.uint8)
+    else:
+        if not path.is_file():
+            raise InputError(f"{path} is {'not a file' if path.exists() else 'not there'}: check the path")
+        encoded = np.fromfile(path, np.uint8, longest + 1)  # imread fails on letters outside Windows's code page
+    if len(encoded) > longest:
         raise InputError(too_large)
-    encoded = np.fromfile(path, np.uint8)  # imread fails on letters outside Windows's code page
     try:
         picture = decode_picture(encoded, cv2.IMREAD_COLOR)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):
             raise InputError(too_large) from None
+        if error.code == cv2.Error.StsNoMem:
+            raise InputError(f"{path} needs more memory than there is: make it smaller") from None
         picture = None
     if picture is None or picture.ndim != 3:  # it leaves grey PFM grey
         raise InputError(f"{path} is not a picture that OpenCV reads: convert it to JPEG or PNG")
@@ -295,11 +340,16 @@ def is_blank(picture):
 
 def write_picture(path, picture):
     """Write a picture, uint8 BGR (h, w, 3), in the format that the path's ending names."""
-    with written_whole(path) as [beside]:
-        fits, encoded = cv2.imencode(beside.suffix, picture)
-        if not fits:
-            raise InputError(f"{path} cannot hold {picture.shape[1]} x {picture.shape[0]} pixels: end it in .png")
-        beside.write_bytes(encoded.tobytes())
+    fits, encoded = cv2.imencode(Path(path).suffix, picture)
+    if not fits:
+        raise InputError(f"{path} cannot hold {picture.shape[1]} x {picture.shape[0]} pixels: end it in .png")
+    if is_remote(path):
+        with filesystem(path) as (files, name):
+            files.makedirs(name.rpartition("/")[0], exist_ok=True)
+            files.pipe_file(name, encoded.tobytes())
+    else:
+        with written_whole(path) as [beside]:
+            beside.write_bytes(encoded.tobytes())
 
 
 def output_path(path):
@@ -323,20 +373,22 @@ def portrait():
     return path
 
 
+def is_listed(name):
+    """Whether a file counts as a picture in a folder: by its ending, and neither hidden nor of an earlier run."""
+    return Path(name).suffix.lower() in ENDINGS and not name.startswith((".", "output_"))
+
+
 def find_pictures(argument):
     """Yield (picture, output) for a file, a folder or a pattern; the outputs relative to where they will be.
 
     In a folder, hidden files and folders and those named output_* are passed over: an earlier run made these.
     """
-    if Path(argument).is_dir():
-        top = Path(argument)
-        into = Path(f"output_{top.resolve().name}")
-        for folder, inner, names in os.walk(top):
-            inner[:] = sorted(name for name in inner if not name.startswith((".", "output_")))
-            for name in sorted(names):
-                if Path(name).suffix.lower() in ENDINGS and not name.startswith((".", "output_")):
-                    path = Path(folder) / name
-                    yield path, writable(into / path.relative_to(top))
+    if is_remote(argument):
+        yield from _find_remote(argument)
+    elif Path(argument).is_dir():
+        into = Path(f"output_{Path(argument).resolve().name}")
+        for path in _walk(Path(argument)):
+            yield path, writable(into / path.relative_to(argument))
     elif Path(argument).exists() or not glob.has_magic(argument):
         yield Path(argument), output_path(argument)
     else:
@@ -345,10 +397,40 @@ def find_pictures(argument):
                 yield path, output_path(path)
 
 
-def cell(path):
-    """A path as a table's cell that neither a terminal nor a spreadsheet obeys: "=1+1.png" is "./=1+1.png"."""
-    text = printable(str(path))
-    return f"./{text}" if text.startswith(tuple("=+-@＝＋－＠")) else text
+def _walk(folder):
+    yield from _in_order(folder, lambda entry: is_listed(entry.name) and not entry.is_dir())
+    for inner in _in_order(folder, lambda entry: entry.is_dir(follow_symlinks=False)
+                           and not entry.name.startswith((".", "output_"))):
+        yield from _walk(inner)
+
+
+def _in_order(folder, is_wanted):
+    """Yield the paths of a folder's entries by name, without holding all the names of a large one."""
+    names = [""]
+    while names:
+        with os.scandir(folder) as entries:
+            names = heapq.nsmallest(SORTED_AT_ONCE,
+                                    (entry.name for entry in entries if entry.name > names[-1] and is_wanted(entry)))
+        yield from (folder / name for name in names)
+        if len(names) < SORTED_AT_ONCE:
+            return
+
+
+def _find_remote(address):
+    """find_pictures for an address; of one like zip://...::s3://... what comes after the first part stays."""
+    first, *others = address.split("::")
+    with filesystem(address) as (files, top):
+        if Path(first).suffix.lower() in ENDINGS and not glob.has_magic(first):
+            found = [(top, Path(f"output_{Path(top).name}"))]
+        elif glob.has_magic(first):
+            found = ((path, Path(f"output_{Path(path).name}")) for path in sorted(files.glob(top)))
+        else:
+            into = Path(f"output_{Path(top).name}")
+            found = ((f"{folder.rstrip('/')}/{name}", into / f"{folder}/{name}"[len(top):].lstrip("/"))
+                     for folder, _, names in files.walk(top) for name in sorted(names) if is_listed(name))
+        for path, output in found:
+            path = path if is_remote(path) else f"{first.partition('://')[0]}://{path}"
+            yield "::".join([path, *others]), writable(output)
 
 
 def face_row(number, box, shares, expression=None):
@@ -356,35 +438,6 @@ def face_row(number, box, shares, expression=None):
     expression = shares.argmax() if expression is None else expression
     return [int(number), *map(int, box), EXPRESSIONS[expression],
             *(round(float(share), 4) for share in (shares[expression], *shares))]
-
-
-@contextlib.contextmanager
-def csv_rows(path, columns):
-    """Yield a function that adds a row to a new CSV file, or at once to standard output where the path is "-"."""
-    if str(path) == "-":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        yield lambda row: writer.writerow(row) and sys.stdout.flush()
-        return
-    with written_whole(path) as [beside], open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        yield writer.writerow
-
-
-@contextlib.contextmanager
-def json_rows(path, columns):
-    """Yield a function that adds a row to a new JSON file, a list with an object for each."""
-    with written_whole(path) as [beside], open(beside, "w", encoding="utf-8") as file:
-        between = "["
-
-        def add(row):
-            nonlocal between
-            file.write(f"{between}\n{json.dumps(dict(zip(columns, row)), ensure_ascii=False)}")
-            between = ","
-
-        yield add
-        file.write("[]\n" if between == "[" else "\n]\n")
 
 
 def recognition_parser(documentation):
@@ -410,91 +463,207 @@ def count(number, thing):
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
-def plan(args):
-    """The (picture, output) pairs of the arguments, after a check that nothing would be written over."""
-    tasks = []
-    for argument in map(str, args.pictures or [portrait()]):
-        found = list(find_pictures(argument))
-        if not found:
+def find_tasks(args):
+    """Yield the (picture, output) pairs of the arguments, the output None where none is written.
+
+    Raises InputError before one that would be written over a picture or another output of this run.
+    """
+    arguments = args.pictures or [str(portrait())]
+    for argument in arguments:
+        if next(find_pictures(argument), None) is None:
             raise InputError(f"{argument} {'holds' if Path(argument).is_dir() else 'matches'} no picture: "
                              "check the path")
-        tasks += found
-    if args.output:
-        single = len(tasks) == 1 and not Path(args.pictures[0] if args.pictures else tasks[0][0]).is_dir()
-        if not single or args.output.is_dir():
-            tasks = [(path, args.output / output) for path, output in tasks]
-        elif writable(args.output) == args.output:
-            tasks = [(tasks[0][0], args.output)]
-        else:
-            raise InputError(f"{args.output} has no ending that OpenCV writes: end it in .jpg or .png")
-    taken = {path.resolve() for path, _ in tasks}
-    outputs = [] if args.no_pictures else [output for _, output in tasks]
-    for output in [*outputs, *filter(None, (args.csv, args.json))]:
-        if output.resolve() in taken:
-            raise InputError(f"{output} would be written over another picture or output of this run: "
+    folders = [argument for argument in arguments if not is_remote(argument) and Path(argument).is_dir()]
+    files = [argument for argument in arguments if argument not in folders]
+    tops = [Path(folder).resolve() for folder in folders]
+    taken = {_absolute(path) for path, _ in itertools.chain(*map(find_pictures, files))}
+    single = len(files) == len(arguments) == 1 and len(list(itertools.islice(find_pictures(*files), 2))) == 1
+
+    def claim(path):
+        whole = _absolute(path)
+        is_picture = not is_remote(path) and is_listed(whole.name) and any(
+            top in whole.parents and not any(part.startswith((".", "output_"))
+                                             for part in whole.parent.relative_to(top).parts)
+            for top in tops) and whole.exists()
+        if whole in taken or is_picture:
+            raise InputError(f"{path} would be written over another picture or output of this run: "
                              "give --output, or fewer pictures at once")
-        taken.add(output.resolve())
-    return tasks
+
+    for path in args.tables:
+        claim(path)
+        taken.add(_absolute(path))
+    if len({top.name for top in tops}) < len(tops) and not args.no_pictures:
+        raise InputError("two of these folders have the same name, and what is written of one would be written over "
+                         "the other: give one at a time, with --output")
+    for argument in arguments:
+        for path, output in find_pictures(argument):
+            if args.no_pictures:
+                yield path, None
+                continue
+            if args.output and single and (is_remote(args.output) or not args.output.is_dir()):
+                output = args.output
+                if writable(Path(output)) != Path(output):
+                    raise InputError(f"{output} has no ending that OpenCV writes: end it in .jpg or .png")
+            elif args.output:
+                output = f"{args.output}/{output.as_posix()}" if is_remote(args.output) else args.output / output
+            claim(output)
+            if argument in files:
+                taken.add(_absolute(output))
+            yield path, output
+
+
+def _absolute(path):
+    return path if is_remote(path) else Path(path).resolve()
+
+
+def recognise_file(path, output, recogniser, most=MAX_PIXELS, draw=False):
+    """What is in a picture file: rows as face_row gives them, whether it is_blank, and the picture.
+
+    An InputError where it cannot be read. Faces are drawn into the picture if asked; it is written to `output` unless
+    that is None.
+    """
+    try:
+        picture = read_picture(path, most)
+        boxes, probabilities = recognise(picture, recogniser)
+    except MemoryError:
+        return InputError(f"{path} needs more memory than there is: make it smaller")
+    except (InputError, OSError) as error:
+        return InputError(str(error))
+    if draw or output:
+        draw_faces(picture, boxes, probabilities)
+    if output:
+        write_picture(output, picture)
+    rows = [face_row(number, box, shares) for number, (box, shares) in enumerate(zip(boxes, probabilities), start=1)]
+    return rows, is_blank(picture), picture
+
+
+def recognise_files(tasks, folder, models, keras, most):
+    """recognise_file for each (path, output), relative to a folder, without the pictures: for a process of its own."""
+    recogniser = _kept_recogniser(models or MODELS, keras, threading.get_ident())
+    whole = ([path if path is None or is_remote(path) else folder / path for path in task] for task in tasks)
+    answers = (recognise_file(path, output, recogniser, most) for path, output in whole)
+    return [answer if isinstance(answer, InputError) else answer[:2] for answer in answers]
+
+
+def recognise_in_parallel(tasks, args, stack):
+    """Yield each (path, output) with what recognise_files says of it, from the processes that `args` ask for."""
+    from workers import Cluster, Processes, cores, in_order
+
+    if args.scheduler:
+        shipped = [path for path in (*model_files(args.models), args.models / "model.tflite", args.models / STAMP)
+                   if path.exists()]
+        pool, models = Cluster(args.scheduler, shipped), None
+    else:
+        pool, models = Processes(args.jobs or cores()), args.models.absolute()
+    stack.callback(pool.close)
+    return in_order(pool, functools.partial(recognise_files, folder=Path.cwd(), models=models, keras=args.keras,
+                                            most=args.max_pixels), tasks)
+
+
+@functools.cache
+def _kept_recogniser(models, keras, thread):
+    return load_recogniser(models, keras)
+
+
+def count_ahead(bar, arguments):
+    """Tell a progress bar how many pictures there are, while the first are being recognised."""
+    bar.total = sum(1 for argument in arguments for _ in find_pictures(argument))
+    bar.refresh()
 
 
 def main(argv=None):
     parser = recognition_parser(__doc__)
     parser.add_argument("pictures", nargs="*", help="picture files, folders or patterns (default: a portrait)")
-    parser.add_argument("--output", type=Path, help="the file to write, or for several pictures the folder")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="a row per face with all seven; - is stdout")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the same as JSON")
+    parser.add_argument("--output", type=place, help="the file to write, or for several pictures the folder")
+    parser.add_argument("--csv", "--json", "--table", dest="tables", action="append", type=table_path, default=[],
+                        metavar="FILE", help="a row per face with all seven; the file ends in .csv, .json, .jsonl or "
+                        ".parquet; - is CSV to standard output")
     parser.add_argument("--no-pictures", action="store_true", help="write no pictures, only rows")
     parser.add_argument("--show", action="store_true", help="open a window with each picture")
+    parser.add_argument("--resume", action="store_true", help="leave out what the table, or an interrupted run, holds")
+    parser.add_argument("--jobs", type=int, metavar="NUMBER", help="processes at work (default: one for each core)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is to do the work")
     args = parser.parse_args(argv)
     limit_pixels(args.max_pixels, sys.argv[1:] if argv is None else argv)
-    tasks = plan(args)
-    recogniser = load_recogniser(args.models, args.keras)
+    to_stdout, files = Path("-") in args.tables, [path for path in args.tables if path != Path("-")]
+    if args.resume and not files:
+        raise InputError("--resume goes on with a table: give --csv FILE")
+
+    tasks = find_tasks(args)
+    first = list(itertools.islice(tasks, FEW))
+    tasks, is_few = itertools.chain(first, tasks), len(first) < FEW
+    recogniser = load_recogniser(args.models, args.keras)  # says at once if it cannot be
     printed = csv.writer(sys.stdout, lineterminator="\n")
-    bad, blank, pictures, faces, without = [], [], 0, 0, 0
+    bad, blank, pictures, faces, without, skipped = [], [], 0, 0, 0, 0
     interrupted = False
     with contextlib.ExitStack() as stack:
-        adds = [stack.enter_context(table(path, COLUMNS))
-                for table, path in ((csv_rows, args.csv), (json_rows, args.json)) if path]
-        progress = tasks
-        if len(tasks) > 1 and not args.quiet:
+        add_to_stdout = stack.enter_context(csv_rows("-", COLUMNS)) if to_stdout else None
+        adds = [stack.enter_context(TABLES[path.suffix.lower()](path, COLUMNS)) for path in files]
+        model = read_stamp(args.models / STAMP).get("model.weights.h5")
+        journal = Journal(files[0], model, args.resume) if files else None
+        progress = None
+        if not (args.quiet or len(first) == 1):
             from tqdm import tqdm
-            progress = stack.enter_context(tqdm(tasks, unit=" pictures", disable=None))
+            progress = stack.enter_context(tqdm(total=len(first) if is_few else None, unit=" pictures", disable=None))
+            if not is_few and not progress.disable:
+                threading.Thread(target=count_ahead, args=(progress, args.pictures), daemon=True).start()
+
+        def left():
+            nonlocal skipped
+            for path, output in tasks:
+                if journal and cell(path) in journal.done:
+                    skipped += 1
+                    if progress is not None:
+                        progress.update()
+                else:
+                    yield path, output
+
+        if args.show or (is_few and not args.scheduler):
+            answers = ((task, recognise_file(*task, recogniser, args.max_pixels, args.show)) for task in left())
+        else:
+            answers = recognise_in_parallel(left(), args, stack)
         try:
-            for path, output in progress:
-                try:
-                    picture = read_picture(path, args.max_pixels)
-                except (InputError, OSError) as error:
-                    bad.append(str(error))
+            for (path, output), answer in answers:
+                if progress is not None:
+                    progress.update()
+                if isinstance(answer, InputError):
+                    bad.append(str(answer) if str(path) in str(answer) else f"{path}: {answer}")
                     continue
-                boxes, probabilities = recognise(picture, recogniser)
-                for number, (box, shares) in enumerate(zip(boxes, probabilities), start=1):
-                    row = [cell(path), *face_row(number, box, shares)]
-                    if str(args.csv) != "-":
-                        printed.writerow(row[:8])
-                    for add in adds:
-                        add(row)
-                if args.show or not args.no_pictures:
-                    draw_faces(picture, boxes, probabilities)
-                if not args.no_pictures:
-                    write_picture(output, picture)
-                blank += [str(path)] * is_blank(picture)
-                pictures, faces, without = pictures + 1, faces + len(boxes), without + (not len(boxes))
+                rows, is_flat, *picture = answer
+                for row in rows:
+                    if to_stdout:
+                        add_to_stdout([cell(path), *row])
+                    else:
+                        printed.writerow([cell(path), *row[:7]])
+                if journal:
+                    journal.add(cell(path), rows)
+                blank += [str(path)] * is_flat
+                pictures, faces, without = pictures + 1, faces + len(rows), without + (not rows)
                 if args.show:
-                    show_if_possible(picture, path.name, output)
+                    show_if_possible(*picture, Path(path).name, output)
         except KeyboardInterrupt:  # the rows so far are worth having
             interrupted = True
-    if pictures:
-        written = [] if args.no_pictures else [str(tasks[0][1]) if len(tasks) == 1 else count(pictures, "picture")]
-        written += [str(path) for path in (args.csv, args.json) if path and str(path) != "-"]
+        if journal:
+            for row in journal.rows():
+                for add in adds:
+                    add(row)
+    if journal and not interrupted:
+        journal.path.unlink()
+    single = len(first) == 1
+    if pictures or skipped:
+        written = [] if args.no_pictures else [str(first[0][1]) if single else count(pictures, "picture")]
+        written += map(str, files)
         say(args, f"wrote {', '.join(written)}: " * bool(written) + count(faces, "face")
-            + f" in {count(pictures, 'picture')}, {without:,} without one" * (len(tasks) > 1))
+            + f" in {count(pictures, 'picture')}, {without:,} without one" * (not single)
+            + f"; {skipped:,} were done before" * bool(skipped))
     if blank:
         say(args, f"{', '.join(blank[:3])}{' and others' * (len(blank) > 3)}: nothing but one flat colour")
     if interrupted:
-        raise KeyboardInterrupt(f"{pictures:,} of {count(len(tasks), 'picture')} are done and written; "
-                                "run it again for the others")
+        raise KeyboardInterrupt(f"{count(skipped + pictures, 'picture')} are done and written; run it again "
+                                + ("with --resume " if files else "") + "for the others")
     if bad:
-        raise InputError(*[f"{len(bad):,} of {len(tasks):,} pictures could not be read:"] * (len(bad) > 1), *bad)
+        total = skipped + pictures + len(bad)
+        raise InputError(*[f"{len(bad):,} of {total:,} pictures could not be read:"] * (len(bad) > 1), *bad)
 
 
 if __name__ == "__main__":

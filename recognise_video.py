@@ -26,7 +26,6 @@ from recognise_image import (
     COLOURS,
     count,
     crop_faces,
-    csv_rows,
     draw_faces,
     face_row,
     find_faces,
@@ -36,6 +35,7 @@ from recognise_image import (
     recognition_parser,
     say,
 )
+from tables import csv_rows
 
 import cv2
 import numpy as np

@@ -25,7 +25,6 @@ from recognise_image import (
     COLOURS,
     FONT,
     count,
-    csv_rows,
     draw_faces,
     face_row,
     is_blank,
@@ -36,6 +35,7 @@ from recognise_image import (
     write_picture,
 )
 from recognise_video import COLUMNS, recognise_next, refuse_playlist, video_writer
+from tables import csv_rows
 
 import cv2
 import numpy as np

@@ -209,8 +209,9 @@ def test_nothing_is_written_over(tmp_path, portrait):
     assert_refused(run_script("recognise_image.py", original, "--output", original), original, "written over")
     assert_refused(run_script("recognise_image.py", original, "other/me.jpg", cwd=tmp_path), "output_me.jpg")
     assert_refused(run_script("recognise_image.py", original, "--output", "me.txt", cwd=tmp_path), "me.txt", ".png")
-    assert_refused(run_script("recognise_image.py", original, "--csv", original), original, "written over")
-    assert_refused(run_script("recognise_image.py", original, "--csv", "x", "--json", "x", cwd=tmp_path), "x")
+    assert_refused(run_script("recognise_image.py", original, "--csv", original), original, "end it in .csv")
+    assert_refused(run_script("recognise_image.py", original, "--csv", "x.csv", "--table", "x.csv", cwd=tmp_path),
+                   "x.csv would be written over")
     assert original.read_bytes() == portrait[1].read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me.jpg", "other"]
 
