@@ -452,6 +452,13 @@ def recognition_parser(documentation):
     return parser
 
 
+def add_workers(parser):
+    """Add the flags of the scripts that share out their work."""
+    parser.add_argument("--jobs", type=int, metavar="NUMBER",
+                        help="processes for many pictures or a long video (default: one for each core)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is to do their work")
+
+
 def say(args, sentence):
     """Print what was done to standard error, so that standard output holds rows alone, unless --quiet."""
     if not args.quiet:
@@ -539,30 +546,43 @@ def recognise_file(path, output, recogniser, most=MAX_PIXELS, draw=False):
 
 def recognise_files(tasks, folder, models, keras, most):
     """recognise_file for each (path, output), relative to a folder, without the pictures: for a process of its own."""
-    recogniser = _kept_recogniser(models or MODELS, keras, threading.get_ident())
+    recogniser = kept_recogniser(models, keras)
     whole = ([path if path is None or is_remote(path) else folder / path for path in task] for task in tasks)
     answers = (recognise_file(path, output, recogniser, most) for path, output in whole)
     return [answer if isinstance(answer, InputError) else answer[:2] for answer in answers]
 
 
-def recognise_in_parallel(tasks, args, stack):
-    """Yield each (path, output) with what recognise_files says of it, from the processes that `args` ask for."""
-    from workers import Cluster, Processes, cores, in_order
+def kept_recogniser(models, keras):
+    """load_recogniser for a process that comes back for it, in each of its threads."""
+    return _kept_recogniser(models or MODELS, keras, threading.get_ident())
+
+
+@functools.cache
+def _kept_recogniser(models, keras, thread):  # OpenCV's networks remember what they are at
+    return load_recogniser(models, keras)
+
+
+def workers_of(args, stack):
+    """The processes, of this machine or a cluster, that `args` ask for, and where these find the model."""
+    from workers import Cluster, Processes, cores
 
     if args.scheduler:
         shipped = [path for path in (*model_files(args.models), args.models / "model.tflite", args.models / STAMP)
                    if path.exists()]
-        pool, models = Cluster(args.scheduler, shipped), None
+        pool, models = Cluster(args.scheduler, shipped), None  # beside the scripts
     else:
         pool, models = Processes(args.jobs or cores()), args.models.absolute()
     stack.callback(pool.close)
+    return pool, models
+
+
+def recognise_in_parallel(tasks, args, stack):
+    """Yield each (path, output) with what recognise_files says of it, from the processes that `args` ask for."""
+    from workers import in_order
+
+    pool, models = workers_of(args, stack)
     return in_order(pool, functools.partial(recognise_files, folder=Path.cwd(), models=models, keras=args.keras,
                                             most=args.max_pixels), tasks)
-
-
-@functools.cache
-def _kept_recogniser(models, keras, thread):
-    return load_recogniser(models, keras)
 
 
 def count_ahead(bar, arguments):
@@ -581,8 +601,7 @@ def main(argv=None):
     parser.add_argument("--no-pictures", action="store_true", help="write no pictures, only rows")
     parser.add_argument("--show", action="store_true", help="open a window with each picture")
     parser.add_argument("--resume", action="store_true", help="leave out what the table, or an interrupted run, holds")
-    parser.add_argument("--jobs", type=int, metavar="NUMBER", help="processes at work (default: one for each core)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is to do the work")
+    add_workers(parser)
     args = parser.parse_args(argv)
     limit_pixels(args.max_pixels, sys.argv[1:] if argv is None else argv)
     to_stdout, files = Path("-") in args.tables, [path for path in args.tables if path != Path("-")]

@@ -3,9 +3,12 @@
 Reads a video in any format FFmpeg reads, and models/.
 Writes <name>_recognised.mp4 where you stand: every frame at its time, with a box and a label on
 each face, and the sound; H.264, which players and browsers show. A face keeps its number.
+With --no-video only rows or a plot are made; a long video is then recognised in parts, on all cores or a cluster.
 
 $ python recognise_video.py party.mov
 $ python recognise_video.py party.mov --output labelled.mp4 --csv faces.csv --plot faces.png
+$ python recognise_video.py lecture.mp4 --no-video --csv faces.csv
+$ python recognise_video.py s3://bucket/lecture.mp4 --no-video --csv faces.csv --scheduler tcp://host:8786
 """
 import array
 import bisect
@@ -15,6 +18,8 @@ import contextlib
 import datetime
 import functools
 import importlib.util
+import itertools
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count as counting
@@ -24,16 +29,22 @@ from pathlib import Path
 from preprocessing import EXPRESSIONS, MAX_PIXELS, InputError, first_line, printable, run, written_whole
 from recognise_image import (
     COLOURS,
+    add_workers,
     count,
     crop_faces,
     draw_faces,
     face_row,
+    filesystem,
     find_faces,
+    is_remote,
+    kept_recogniser,
     load_recogniser,
     look_closer,
     overlap,
+    place,
     recognition_parser,
     say,
+    workers_of,
 )
 from tables import csv_rows
 
@@ -54,6 +65,8 @@ FORGET = 1  # seconds after which a face that comes back is a new one
 CUT = 40  # grey levels of mean difference between frames of different scenes
 PLOT_EVERY = 0.1  # seconds
 PLOTTED = 8  # faces, those seen longest
+PART = 60  # seconds of a long video that a process works on
+WARM_UP, LINGER = 4, 1  # seconds before a part, until faces are found and smoothed, and after it, to look back from
 HELD = 1 << 26  # bytes of frames that wait, before each of three threads
 COLUMNS = ("frame", "time", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS)
 MP4_SOUND = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")  # copied into the MP4; other sound becomes AAC
@@ -136,14 +149,18 @@ def bridge(places):
 def smooth(face, probabilities, time):
     """Move a face's probabilities (7,) towards those just recognised and choose the expression to name."""
     if face.probabilities is None:
-        face.probabilities, face.expression = probabilities, int(probabilities.argmax())
+        face.probabilities, face.expression = probabilities, name(probabilities)
     else:
         share = 1 - np.exp((face.recognised - time) / SMOOTHING)
         face.probabilities = face.probabilities + np.float32(share) * (probabilities - face.probabilities)
-        best = int(face.probabilities.argmax())
-        if face.probabilities[best] > face.probabilities[face.expression] + LEAD:
-            face.expression = best
+        face.expression = name(face.probabilities, face.expression)
     face.recognised = time
+
+
+def name(probabilities, expression=None):
+    """The expression to name where another one was named before: the most probable one, if it clearly leads."""
+    best = int(probabilities.argmax())
+    return best if expression is None or probabilities[best] > probabilities[expression] + LEAD else expression
 
 
 def recognise_next(faces, greys, times, numbers, recogniser, searched=(-1,)):
@@ -205,7 +222,8 @@ def scenes(frames):
         tiny = cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA).astype(np.int16)
         is_cut = before is not None and np.abs(tiny - before).mean() > CUT
         before = tiny
-        if gathered and (is_cut or seconds - gathered[0][0] >= SEARCH_EVERY or held > HELD):
+        is_due = gathered and seconds // SEARCH_EVERY > gathered[0][0] // SEARCH_EVERY  # the same frames in each part
+        if gathered and (is_cut or is_due or held > HELD):
             yield is_new, gathered
             gathered, is_new, held = [], is_cut, 0
         gathered.append((seconds, frame, grey))
@@ -226,6 +244,89 @@ def recognise_frames(frames, recogniser):
         times, pictures, greys = zip(*gathered)
         yield from zip(times, pictures, recognise_next(faces, greys, [float(time) for time in times], numbers,
                                                        recogniser, (0, -1) if is_new else (-1,)))
+
+
+def parts_of(video, stream):
+    """The (begin, end) in seconds of the parts of an open video that can be recognised apart; one if it is short.
+
+    So is one whose frames or length FFmpeg does not know beforehand.
+    """
+    seconds = (video.duration or 0) / 1e6
+    if seconds < 2 * PART:
+        return [(0, math.inf)]
+    first = next(video.decode(stream), None)
+    video.seek(video.start_time or 0)
+    if first is None or first.pts is None:
+        return [(0, math.inf)]
+    ends = [PART * number for number in range(1, int(seconds / PART))]
+    return list(zip([0, *ends], [*ends, math.inf]))
+
+
+def recognise_parts(parts, video, folder, models, keras, most):
+    """For a process of its own: of each (begin, end) of a video a list of seconds and what recognise_next returns.
+
+    It begins WARM_UP seconds before the part and ends LINGER seconds after it.
+    """
+    recogniser = kept_recogniser(models, keras)
+    answers = []
+    for begin, end in parts:
+        with open_video(video if is_remote(video) else folder / video, most) as file:
+            stream = file.streams.video[0]
+            stream.thread_type = "AUTO"
+            frames = itertools.takewhile(lambda item, end=end: item[0] < end + LINGER,
+                                         read_video(file, stream, begin=begin - WARM_UP))
+            answers.append([(seconds, seen) for seconds, _, seen in recognise_frames(frames, recogniser)])
+    return answers
+
+
+def join(parts):
+    """Join the ((begin, end), frames) of parts that overlap: yields seconds, None and what recognise_next returns.
+
+    A face that is in the same place of the same frames in two parts is the same one, and keeps its number and what it
+    was named.
+    """
+    before, named, numbers = {}, {}, counting(1)
+    for (begin, end), frames in parts:
+        same = collections.Counter()
+        for seconds, (identities, boxes, *_) in frames:
+            for number, box in zip(identities, boxes):
+                for other, its_box in before.get(seconds, ()):
+                    same[number, other] += overlap(box, its_box) > 0.4
+        names = {}
+        for (number, other), times in same.most_common():
+            if times and number not in names and other not in names.values():
+                names[number] = other
+        before = {}
+        for seconds, (identities, boxes, probabilities, _) in frames:
+            if begin <= seconds < end:
+                for number, shares in zip(identities, probabilities):
+                    if number not in names:
+                        names[number] = next(numbers)
+                    named[names[number]] = name(shares, named.get(names[number]))
+                joined = np.array([names[number] for number in identities], int)
+                order = joined.argsort()
+                expressions = np.array([named[number] for number in joined[order]], int)
+                yield seconds, None, (joined[order], boxes[order], probabilities[order], expressions)
+            if seconds >= end - WARM_UP:
+                before[seconds] = [(names[number], box) for number, box in zip(identities, boxes) if number in names]
+
+
+def recognise_in_parts(args, parts, stack):
+    """Yield each second, None and what recognise_next returns, from the processes that `args` ask for."""
+    from workers import in_order
+
+    pool, models = workers_of(args, stack)
+    pool.batch = 1
+    work = functools.partial(recognise_parts, video=args.video, folder=Path.cwd(), models=models, keras=args.keras,
+                             most=args.max_pixels)
+
+    def answers():
+        for part, frames in in_order(pool, work, parts):
+            if isinstance(frames, InputError):
+                raise InputError(f"{args.video}, from second {part[0]} on, {frames}")
+            yield part, frames
+
+    return join(answers())
 
 
 def ahead(items, length):
@@ -276,26 +377,34 @@ def draw_timeline(timeline):
     return figure
 
 
-def refuse_playlist(path):
+def refuse_playlist(path, head=None):
     """Raise InputError if a file is a playlist, for HLS or DASH: without an end FFmpeg waits for more, for ever."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
+    if head is None:
+        with open(path, "rb") as file:
+            head = file.read(4096)
     if head.startswith(b"#EXTM3U") or b"<MPD" in head:
         raise InputError(f"{path} is a playlist, not a video: give a video that it names")
 
 
 def open_video(path, most=MAX_PIXELS):
-    """An av container of a video file with frames of at most `most` pixels, which the caller closes."""
+    """An av container of a video file, or address, with frames of at most `most` pixels, which the caller closes."""
     import av
 
-    if not Path(path).is_file():
-        raise InputError(f"{path} is not a file: check the path")
-    refuse_playlist(path)
     # PyAV 19 takes titles that are not UTF-8 as they are; the versions before stumble over them.
     titles = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+    if is_remote(path):
+        with filesystem(path) as (files, name):
+            source = files.open(name, "rb")
+            refuse_playlist(path, source.read(4096))
+            source.seek(0)
+    else:
+        if not Path(path).is_file():
+            raise InputError(f"{path} is not a file: check the path")
+        refuse_playlist(path)
+        source = str(path)
+        titles["options"] = {"protocol_whitelist": "file"}  # a playlist may name addresses: a file stays one
     try:
-        # A playlist may name addresses: what is said to be a file stays one.
-        video = av.open(str(path), options={"protocol_whitelist": "file"}, **titles)
+        video = av.open(source, **titles)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a video that FFmpeg reads ({first_line(error)}): check the file") from None
     picture = video.format.name in ("image2", "tty") or video.format.name.endswith("_pipe")
@@ -402,27 +511,47 @@ def video_writer(path, rate, time_base, sound=None):
                 file.mux(track.encode(None))
 
 
-def read_video(video, stream, sound=None, packets=None):
-    """Yield (seconds from 0 on, a Fraction, and frame) of an open video; append the packets of its sound."""
+def go_to(video, stream, seconds):
+    """Have the frames of an open video that are read next begin with a key frame at or before this time."""
+    import av
+
+    start = Fraction(video.start_time or 0, av.time_base)
+    for back in (0, 10, 60, seconds):  # what stands in for an index in some formats is wrong by some seconds
+        position = int((max(0, seconds - back) + start) * av.time_base)
+        video.seek(position)
+        frame = next(video.decode(stream), None)
+        if frame is not None and frame.time is not None and frame.time - start <= seconds:
+            break
+    video.seek(position)
+
+
+def read_video(video, stream, sound=None, packets=None, begin=0):
+    """Yield (seconds from 0 on, a Fraction, and frame) of an open video; append the packets of its sound.
+
+    The frames before the second `begin` are left out, and most of them not even read.
+    """
     import av
 
     start = Fraction(video.start_time or 0, av.time_base)
     step = round(1 / (frame_rate(stream) * stream.time_base))  # for formats without times
     number, time = 0, -step
     try:
+        if begin > 0:
+            go_to(video, stream, begin)
         for packet in video.demux([stream] if sound is None else [stream, sound]):
             if packet.stream is stream:
                 for frame in packet.decode():
                     time = time + step if frame.pts is None else frame.pts - round(start / stream.time_base)
-                    yield time * stream.time_base, upright(frame)
                     number += 1
+                    if time * stream.time_base >= begin:
+                        yield time * stream.time_base, upright(frame)
             elif None not in (packet.pts, packet.dts):  # the last, empty one has none
                 packet.pts -= round(start / sound.time_base)
                 packet.dts -= round(start / sound.time_base)
                 packets.append(packet)
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
-        raise InputError(f"{video.name} is damaged after frame {number} ({first_line(error)}): mend or convert it"
-                         ) from None
+        where = f"after frame {number}" if begin <= 0 else f"{float(time * stream.time_base):.0f} seconds in"
+        raise InputError(f"{video.name} is damaged {where} ({first_line(error)}): mend or convert it") from None
 
 
 def frame_rate(stream):
@@ -432,48 +561,46 @@ def frame_rate(stream):
 
 def main(argv=None):
     parser = recognition_parser(__doc__)
-    parser.add_argument("video", type=Path, help="a video file")
+    parser.add_argument("video", type=place, help="a video file")
     parser.add_argument("--output", type=Path, help="the .mp4 to write (default: <name>_recognised.mp4)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row per face and frame; - is stdout")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw each face's expressions over time")
+    parser.add_argument("--no-video", action="store_true", help="write no video, only what --csv and --plot ask for")
+    add_workers(parser)
     args = parser.parse_args(argv)
-    output = args.output or Path(f"{args.video.stem}_recognised.mp4")
-    if output.suffix.lower() != ".mp4":
-        raise InputError(f"{output} is not an .mp4: end the name in .mp4")
-    outputs = [path for path in (output, args.csv, args.plot) if path]
-    taken = [args.video.resolve(), *(path.resolve() for path in outputs)]
-    for path in outputs:
-        if taken.count(path.resolve()) > 1:
-            raise InputError(f"{path} would be written over: give --output, --csv or --plot another name")
-    if args.plot and args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{args.plot} is not a picture that can be plotted: end the name in .png, .svg or .pdf")
-    if args.plot and not importlib.util.find_spec("matplotlib"):
-        raise InputError("--plot needs matplotlib: pip install matplotlib")
+    output = None if args.no_video else args.output or Path(f"{Path(args.video).stem}_recognised.mp4")
+    check_outputs(args, output)
 
     from tqdm import tqdm
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video, args.max_pixels))
-        recogniser = load_recogniser(args.models, args.keras)
         stream = video.streams.video[0]
         sound = next((track for track in video.streams.audio if track.codec_context is not None), None)
         stream.thread_type = "AUTO"
         rate = frame_rate(stream)
         add = stack.enter_context(csv_rows(args.csv, COLUMNS)) if args.csv else None
-        write, write_sound = stack.enter_context(video_writer(output, rate, stream.time_base, sound))
-        waiting = int(np.clip(HELD // max(1, 3 * stream.width * stream.height), 2, 16))
         packets = collections.deque()  # of sound, from the thread that reads to the one that writes
-        frames = ahead(read_video(video, stream, sound, packets), waiting)
-        recognised = stack.enter_context(contextlib.closing(ahead(recognise_frames(frames, recogniser), waiting)))
+        parts = parts_of(video, stream) if args.no_video else [None]
+        if output:
+            write, write_sound = stack.enter_context(video_writer(output, rate, stream.time_base, sound))
+        if len(parts) > 1 or (args.no_video and args.scheduler):
+            recognised = recognise_in_parts(args, parts, stack)
+        else:
+            recogniser = load_recogniser(args.models, args.keras)
+            waiting = int(np.clip(HELD // max(1, 3 * stream.width * stream.height), 2, 16))
+            frames = ahead(read_video(video, stream, sound if output else None, packets), waiting)
+            recognised = stack.enter_context(contextlib.closing(ahead(recognise_frames(frames, recogniser), waiting)))
         expected = stream.frames or round((video.duration or 0) / 1e6 * rate) or None
         number = faces = 0
         timeline = collections.defaultdict(functools.partial(array.array, "f"))  # small, for hours
         interrupted = False
         try:
-            with tqdm(desc=printable(args.video.name), total=expected, unit=" frames",
+            with tqdm(desc=printable(Path(args.video).name), total=expected, unit=" frames",
                       disable=args.quiet or None) as bar:
                 for seconds, frame, (identities, boxes, probabilities, expressions) in recognised:
-                    draw_faces(frame, boxes, probabilities, expressions, identities)
-                    write(frame, seconds)
+                    if output:
+                        draw_faces(frame, boxes, probabilities, expressions, identities)
+                        write(frame, seconds)
                     while packets and packets[0].pts * sound.time_base <= seconds:
                         write_sound(packets.popleft())
                     for identity, box, shares, expression in zip(identities, boxes, probabilities, expressions):
@@ -497,10 +624,28 @@ def main(argv=None):
         if args.plot:
             with written_whole(args.plot) as [beside]:
                 draw_timeline(timeline).savefig(beside)
-    written = ", ".join(str(path) for path in outputs if str(path) != "-")
-    say(args, f"wrote {written}: {count(number, 'frame')}, {faces:,} times a face")
+    outputs = [str(path) for path in (output, args.csv, args.plot) if path and str(path) != "-"]
+    say(args, f"wrote {', '.join(outputs)}: " * bool(outputs) + f"{count(number, 'frame')}, {faces:,} times a face")
     if interrupted:
-        raise KeyboardInterrupt(f"{output} ends after {count(number, 'frame')}; run it again for all of them")
+        raise KeyboardInterrupt(f"{output or args.csv or args.plot} ends after {count(number, 'frame')}; "
+                                "run it again for all of them")
+
+
+def check_outputs(args, output):
+    """Raise InputError if what is asked for cannot be written, or would be written over something."""
+    if output and output.suffix.lower() != ".mp4":
+        raise InputError(f"{output} is not an .mp4: end the name in .mp4")
+    outputs = [path for path in (output, args.csv, args.plot) if path]
+    if not outputs:
+        raise InputError("--no-video leaves nothing to write: give --csv or --plot")
+    taken = [Path(args.video).resolve(), *(path.resolve() for path in outputs)]
+    for path in outputs:
+        if taken.count(path.resolve()) > 1:
+            raise InputError(f"{path} would be written over: give --output, --csv or --plot another name")
+    if args.plot and args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{args.plot} is not a picture that can be plotted: end the name in .png, .svg or .pdf")
+    if args.plot and not importlib.util.find_spec("matplotlib"):
+        raise InputError("--plot needs matplotlib: pip install matplotlib")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much memory the scripts take over hours.
 
-Runs a script in a process of its own and reads that process's memory every five seconds (on Linux):
+Runs a script in a process of its own and reads the memory of that and of those it starts every five seconds (Linux):
 recognise_video.py --csv on the video given, repeated without encoding it again until it is as long as asked;
 with --live webcam_live.py, in a window where there is a display, with --record and --csv, on a camera that sends the
 video's frames as JPEGs over HTTP again and again; with --pictures recognise_image.py on a folder of so many pictures,
@@ -55,17 +55,26 @@ def repeat(source, target, seconds):
     return rounds * len(packets)
 
 
+def family(process):
+    """The ids of a process and of all that it has started, and they."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(one for child in children for one in family(int(child)))]
+
+
 def watch(process):
-    """(seconds, MB, threads, open files) of a process every five seconds until it ends."""
+    """(seconds, MB, threads, open files) of a process and those it has started every five seconds until it ends."""
     start, seen = time.monotonic(), []
     while process.poll() is None:
         try:
-            status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
-            files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
-            memory, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
+            memory = threads = files = 0
+            for one in family(process.pid):
+                status = dict(line.split(":", 1) for line in Path(f"/proc/{one}/status").read_text().splitlines())
+                files += len(list(Path(f"/proc/{one}/fd").iterdir()))
+                memory += int(status["VmRSS"].split()[0]) / 1024
+                threads += int(status["Threads"])
             seen.append((time.monotonic() - start, memory, threads, files))
-        except (KeyError, OSError):  # it has just ended
-            break
+        except (KeyError, OSError):  # one has just ended
+            pass
         time.sleep(5)
     return seen
 
@@ -156,7 +165,7 @@ def main(argv=None):
         raise InputError("it was over within a minute: give more")
     last = statistics.median(megabytes[-7:-1])
     print(f"after a minute {statistics.median(minute):.0f} MB, at the end {last:.0f}, at most {max(megabytes):.0f}; "
-          f"{min(threads[1:])} to {max(threads)} threads, {min(files[1:])} to {max(files)} open files; "
+          f"{min(threads[1:-1])} to {max(threads)} threads, {min(files[1:-1])} to {max(files)} open files; "
           f"{seconds[-1] / 60:.0f} minutes")
 
 

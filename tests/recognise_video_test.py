@@ -1,4 +1,5 @@
 import csv
+import math
 import signal
 import struct
 import subprocess
@@ -7,6 +8,7 @@ import threading
 import time
 from fractions import Fraction
 
+import recognise_video
 from preprocessing import InputError
 from recognise_image import load_recogniser
 from recognise_video import (
@@ -407,3 +409,81 @@ def test_a_damaged_video_is_refused_and_the_old_output_kept(clip, tmp_path):
     else:
         assert len(read_with_opencv(tmp_path / "old.mp4")) > 10
     assert not list(tmp_path.glob(".*"))
+
+
+def places_over_seams(number):
+    """Where faces are in the twelve seconds below: at second 4 one is away for a while, before 6 another one comes."""
+    first = [] if 115 <= number < 128 else [(20 + number // 3, 20, False)]
+    return first + [(460 - number // 6, 160, True)] * (number >= 175)
+
+
+@pytest.fixture(scope="module", params=["mp4", "ts", "avi"])
+def long_video(portrait, tmp_path_factory, request):
+    path = tmp_path_factory.mktemp("long") / f"long.{request.param}"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4" if request.param == "avi" else "libx264", rate=30, options={"g": "25"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 640, 360, "yuv420p", 4_000_000
+        for _, frame in appearing(portrait, 360, places_over_seams):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+        file.mux(stream.encode(None))
+    return path
+
+
+def rows_of(path):
+    """{(frame, face): (x, y, width, expression)} of a table, and its times."""
+    rows = list(csv.DictReader(open(path, newline="")))
+    return {(int(row["frame"]), int(row["face"])): (int(row["x"]), int(row["y"]), int(row["width"]), row["expression"])
+            for row in rows}, {row["frame"]: row["time"] for row in rows}
+
+
+def test_a_long_video_is_recognised_in_parts_without_a_seam(long_video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recognise_video.main([str(long_video), "--no-video", "--csv", "whole.csv", "--quiet"])
+    monkeypatch.setattr(recognise_video, "PART", 2)
+    recognise_video.main([str(long_video), "--no-video", "--csv", "parts.csv", "--plot", "parts.png", "--quiet",
+                          "--jobs", "2"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.csv", "parts.png", "whole.csv"]
+    (whole, times), (parts, times_of_parts) = rows_of("whole.csv"), rows_of("parts.csv")
+    assert parts.keys() == whole.keys() and times_of_parts == times
+    assert {face for _, face in parts} == {1, 2} and len(times) > 345
+    assert [face for frame, face in parts if frame == 300] == [1, 2]
+    for (frame, face), (x, y, width, _) in parts.items():
+        left, top = (460 - frame // 6, 160) if face == 2 else (20 + frame // 3, 20)
+        middle = 154 * (0.523 if face == 1 else 0.477)
+        assert abs(x + width / 2 - left - middle) < 14 and abs(y + width / 2 - top - 64) < 14, frame
+    assert np.mean([parts[key][3] == whole[key][3] for key in whole]) > 0.85
+    for seam in (60, 120, 180, 240, 300):
+        for face in (1, 2):
+            if (seam, face) in parts and (seam - 1, face) in parts:
+                (x, y, width, expression), (before_x, before_y, _, before) = parts[seam, face], parts[seam - 1, face]
+                assert max(abs(x - before_x), abs(y - before_y)) < 0.06 * width
+                assert expression == before or whole[seam + 15, face][3] != whole[seam - 15, face][3]
+
+
+def test_parts_are_joined_by_where_faces_are():
+    def frame(second, *faces):
+        numbers, lefts = zip(*faces)
+        boxes = np.array([(left, 10, 50, 50) for left in lefts])
+        return Fraction(second), (np.array(numbers), boxes, np.eye(7, dtype=np.float32)[np.array(lefts) % 7],
+                                  np.array(lefts) % 7)
+
+    one = [frame(0, (1, 10), (2, 200)), frame(1, (1, 11), (2, 201)), frame(2, (1, 12), (2, 202), (3, 400)),
+           frame(3, (1, 13), (2, 203), (3, 400))]
+    two = [frame(1, (1, 201)), frame(2, (1, 202), (2, 12), (3, 400)), frame(3, (1, 203), (2, 13), (3, 400), (4, 600))]
+    joined = list(recognise_video.join([((0, 2), one), ((2, math.inf), two)]))
+    assert [(int(seconds), nothing, numbers.tolist(), boxes[:, 0].tolist(), expressions.tolist())
+            for seconds, nothing, (numbers, boxes, _, expressions) in joined] == [
+        (0, None, [1, 2], [10, 200], [3, 4]), (1, None, [1, 2], [11, 201], [4, 5]),
+        (2, None, [1, 2, 3], [12, 202, 400], [5, 6, 1]), (3, None, [1, 2, 3, 4], [13, 203, 400, 600], [6, 0, 1, 5])]
+
+
+def test_reading_may_begin_anywhere(long_video):
+    with recognise_video.open_video(long_video) as video:
+        everything = [(seconds, frame) for seconds, frame in recognise_video.read_video(video, video.streams.video[0])]
+    for begin in (1, 5.05, 11.9):
+        with recognise_video.open_video(long_video) as video:
+            part = list(recognise_video.read_video(video, video.streams.video[0], begin=begin))
+        expected = [(seconds, frame) for seconds, frame in everything if seconds >= begin]
+        assert [seconds for seconds, _ in part] == [seconds for seconds, _ in expected] and part
+        for (_, frame), (_, same) in zip(part, expected):
+            np.testing.assert_array_equal(frame, same)
