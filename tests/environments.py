@@ -1,6 +1,7 @@
 """Run the tests with the oldest or the newest versions that requirements.txt allows.
 
-Reads requirements.txt, each of whose lower bounds is a version that exists, and tests/requirements.txt. Makes
+Reads requirements.txt and requirements-cluster.txt, whose lower bounds are versions that exist, and
+tests/requirements.txt. Makes
 an environment in a temporary folder, or in the one given, which is kept and taken up again; installs all of that
 into it, prints the versions and runs the tests. Further arguments go to pytest, whose exit status this ends with.
 
@@ -36,13 +37,14 @@ def main(argv=None):
     if not shutil.which(args.python):
         parser.error(f"{args.python} is not there: install it, or give the path of another Python")
 
-    bounds = lower_bounds((ROOT / "requirements.txt").read_text("utf-8")) if args.versions == "oldest" else []
+    files = [ROOT / name for name in ("requirements.txt", "requirements-cluster.txt")]
+    bounds = [bound for file in files for bound in lower_bounds(file.read_text("utf-8"))]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary) / "environment").absolute()
         subprocess.run([args.python, "-m", "venv", folder], check=True)
         python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         constraints = Path(temporary) / "constraints.txt"
-        constraints.write_text("\n".join(bounds), "utf-8")
+        constraints.write_text("\n".join(bounds) if args.versions == "oldest" else "", "utf-8")
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", "--upgrade-strategy", "eager",
                         "--constraint", constraints, "--requirement", ROOT / "tests" / "requirements.txt"], check=True)
         subprocess.run([python, "--version"], check=True)
