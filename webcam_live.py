@@ -302,6 +302,8 @@ def main(argv=None):
         if looking:
             take(looking)
         recording.stop()
+        if interrupted and not number:
+            raise KeyboardInterrupt
         if not number:
             raise InputError(f"{args.source} opens but gives no picture: close other programs that use it, "
                              "or check the file")
