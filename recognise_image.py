@@ -13,6 +13,7 @@ $ python recognise_image.py photos --csv faces.parquet --no-pictures --resume
 $ python recognise_image.py s3://bucket/photos --csv faces.csv --no-pictures --scheduler tcp://host:8786
 $ python recognise_image.py party.jpg --output labelled.jpg --show
 """
+import argparse
 import contextlib
 import csv
 import functools
@@ -452,9 +453,16 @@ def recognition_parser(documentation):
     return parser
 
 
+def at_least_one(text):
+    """A whole number from 1 on, as an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
+
+
 def add_workers(parser):
     """Add the flags of the scripts that share out their work."""
-    parser.add_argument("--jobs", type=int, metavar="NUMBER",
+    parser.add_argument("--jobs", type=at_least_one, metavar="NUMBER",
                         help="processes for many pictures or a long video (default: one for each core)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is to do their work")
 
@@ -587,8 +595,10 @@ def recognise_in_parallel(tasks, args, stack):
 
 def count_ahead(bar, arguments):
     """Tell a progress bar how many pictures there are, while the first are being recognised."""
-    bar.total = sum(1 for argument in arguments for _ in find_pictures(argument))
-    bar.refresh()
+    total = sum(1 for argument in arguments for _ in find_pictures(argument))
+    if not bar.disable:  # or it is over already
+        bar.total = total
+        bar.refresh()
 
 
 def main(argv=None):

@@ -120,7 +120,7 @@ class Journal:
                 for name, rows in itertools.groupby(read_rows(table), key=lambda row: row[0]):
                     self.done.add(name)
                     self.add(name, [row[1:] for row in rows])
-            except (ValueError, LookupError, TypeError, csv.Error) as error:
+            except (ValueError, LookupError, TypeError, OverflowError, RecursionError, OSError, csv.Error) as error:
                 self.path.unlink()
                 raise InputError(f"{table} is not a table of an earlier run ({first_line(error)}): leave out --resume"
                                  ) from None
@@ -134,7 +134,7 @@ class Journal:
                 try:
                     name, rows = json.loads(line)
                     whole = line.endswith(b"\n") and all(len(row) == len(COLUMNS) - 1 for row in rows)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     whole = False
                 if not whole:  # nor what comes after it
                     break

@@ -36,6 +36,7 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import preprocessing
 import recognise_video
+import tables
 from confmatrix import load_predictions
 from preprocessing import EXPRESSIONS, FACE_SIZE, PRIVATE_TEST, USAGES, InputError, first_line, run, script_parser
 from recognise_image import load_recogniser, portrait, read_picture, recognise
@@ -171,7 +172,21 @@ def make_models(folder):
                     [{"epoch": 1, "size": 32, "loss": 1.5, "accuracy": 0.2, "val_loss": 1.4, "val_accuracy": 0.3}])
 
 
+def make_tables(folder):
+    """A table of each kind, and the journal of one."""
+    rows = [[f"photos/{number}.jpg", 1, 3, 4, 50, 50, "happy", 0.4, 0.1, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1]
+            for number in range(20)]
+    for ending, table in tables.TABLES.items():
+        with table(folder / f"rows{ending}", tables.COLUMNS) as add:
+            for row in rows:
+                add(row)
+    journal = tables.Journal(folder / "rows.csv", "model", resume=False)
+    for row in rows:
+        journal.add(row[0], [row[1:]])
+
+
 def make_sources(folder):
+    make_tables(folder)
     make_arrays(folder)
     make_pictures(folder)
     make_models(folder)
@@ -446,6 +461,14 @@ def recogniser(random, folder):
     assert look(faces).shape == (3, len(EXPRESSIONS))
 
 
+def resumed(random, folder):
+    """A table, or the journal of one, that a run goes on with."""
+    name = random.choice([name for name in SOURCES if name.startswith("rows.")])
+    (folder / name).write_bytes(damaged(random, SOURCES[name]))
+    journal = tables.Journal(folder / name.removesuffix(".part"), "model", resume=True)
+    assert all(len(row) == len(tables.COLUMNS) for row in journal.rows())
+
+
 def pictures():
     return [name for name in SOURCES if name.startswith("picture.")]
 
@@ -496,8 +519,8 @@ def camera(random, folder):
     capture.release()
 
 
-READERS = {read_csv: 40, read_folder: 16, dataset: 20, test_faces: 10, predictions: 10, stamp: 6, layers: 16, model: 3,
-           checkpoint: 8, recogniser: 8, picture: 35, video: 18, video_script: 4, camera: 10}  # shares of the cases
+READERS = {read_csv: 36, read_folder: 16, resumed: 4, dataset: 20, test_faces: 10, predictions: 10, stamp: 6,
+           layers: 16, model: 3, checkpoint: 8, recogniser: 8, picture: 35, video: 18, video_script: 4, camera: 10}  # shares of the cases
 ORDER = [reader for reader, share in READERS.items() for _ in range(share)]
 Random(0).shuffle(ORDER)
 
