@@ -520,7 +520,8 @@ def camera(random, folder):
 
 
 READERS = {read_csv: 36, read_folder: 16, resumed: 4, dataset: 20, test_faces: 10, predictions: 10, stamp: 6,
-           layers: 16, model: 3, checkpoint: 8, recogniser: 8, picture: 35, video: 18, video_script: 4, camera: 10}  # shares of the cases
+           layers: 16, model: 3, checkpoint: 8, recogniser: 8, picture: 35, video: 18, video_script: 4,
+           camera: 10}  # shares of the cases
 ORDER = [reader for reader, share in READERS.items() for _ in range(share)]
 Random(0).shuffle(ORDER)
 
