@@ -567,6 +567,7 @@ def kept_recogniser(models, keras):
 
 @functools.cache
 def _kept_recogniser(models, keras, thread):  # OpenCV's networks remember what they are at
+    cv2.setNumThreads(1)  # the other cores have workers of their own
     return load_recogniser(models, keras)
 
 

@@ -58,10 +58,7 @@ class Processes:
 
 def _begin():
     """What each process begins with: it leaves Ctrl-C to the one that started it, and does not outlive that."""
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)  # there are as many processes as cores
 
     def end_with_parent():
         multiprocessing.parent_process().join()

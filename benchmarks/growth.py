@@ -132,7 +132,7 @@ def draw(rates, sizes, memory, seconds, path):
 def main(argv=None):
     parser = script_parser(__doc__)
     parser.add_argument("output", type=Path, help="the picture to write")
-    parser.add_argument("--photos", type=int, default=300, help="portraits (default: %(default)s)")
+    parser.add_argument("--photos", type=int, default=120, help="portraits (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each number of processes (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", default=(100, 1_000, 10_000, 100_000), help="of the folders")
     args = parser.parse_args(argv)
