@@ -3,7 +3,7 @@
 Draws two pictures into one file. Above, pictures a second for 1, 2, 3 and 4 processes of this machine and, where Dask
 is installed, as many workers of a cluster that is started here: medians of runs in turn, of copies of matplotlib's
 portrait in many sizes, from the shell to the last row. Below, the most memory that all processes together hold (on
-Linux), and the seconds it takes, for folders of 100 to 100,000 drawn faces of 96 x 96 pixels.
+Linux) for folders of 100 to 100,000 drawn faces of 96 x 96 pixels.
 
 $ python benchmarks/growth.py growth.png
 """
@@ -97,7 +97,7 @@ class Dask:
             process.wait()
 
 
-def draw(rates, sizes, memory, seconds, path):
+def draw(rates, sizes, memory, path):
     """The two pictures. `rates` is {label: pictures a second for each of WORKERS}."""
     from matplotlib.figure import Figure
 
@@ -115,11 +115,11 @@ def draw(rates, sizes, memory, seconds, path):
               xlabel="processes", ylabel="pictures a second", title="Portraits of 256 to 768 pixels")
     above.legend(loc="lower right")
     below.semilogx(sizes, memory, "o-", color="tab:red")
-    for size, megabytes, took in zip(sizes, memory, seconds):
-        below.annotate(f"{megabytes:.0f} MB, {took:.0f} s", (size, megabytes), (0, 10), textcoords="offset points",
+    for size, megabytes in zip(sizes, memory):
+        below.annotate(f"{megabytes:.0f} MB", (size, megabytes), (0, 10), textcoords="offset points",
                        ha="center")
     below.set(ylim=(0, 1.4 * max(memory)), xlim=(sizes[0] / 2, sizes[-1] * 2), xlabel="drawn faces in the folder",
-              ylabel="MB, all processes together", title="The most memory held, and the time taken")
+              ylabel="MB, all processes together", title="The most memory held")
     below.set_xticks(sizes, [f"{size:,}" for size in sizes])
     below.minorticks_off()
     for axes in (above, below):
@@ -157,17 +157,16 @@ def main(argv=None):
                     runs[index].append(args.photos / seconds)
                     print(f"{label}: {workers}, {runs[index][-1]:.1f} pictures a second", flush=True)
         rates = {label: [statistics.median(values) for values in runs] for label, runs in rates.items()}
-        memory, took = [], []
+        memory = []
         for size in args.sizes:
             make_faces(top / str(size), size)
             seconds, megabytes = measure(top / str(size))
             memory.append(megabytes)
-            took.append(seconds)
             print(f"{size:,} faces: {megabytes:.0f} MB, {seconds:.1f} s", flush=True)
     for label, values in rates.items():
         print(f"{label}: " + ", ".join(f"{workers}: {value:.1f} ({value / values[0]:.2f} times one)"
                                        for workers, value in zip(WORKERS, values)))
-    draw(rates, list(args.sizes), memory, took, args.output)
+    draw(rates, list(args.sizes), memory, args.output)
 
 
 if __name__ == "__main__":
