@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import recognise_video
 from preprocessing import InputError
 from workers import Processes, in_order
 
@@ -339,3 +340,28 @@ def test_no_scheduler_is_said(photos, tmp_path):
     process = run_script("recognise_image.py", photos[0], "--csv", tmp_path / "a.csv", "--scheduler",
                          "tcp://127.0.0.1:9")
     assert_refused(process, "no Dask scheduler answers at tcp://127.0.0.1:9")
+
+
+@linux
+def test_a_cluster_recognises_a_video_in_parts(portrait, cluster, tmp_path, monkeypatch):
+    import av
+
+    monkeypatch.chdir(tmp_path)
+    picture = cv2.resize(portrait[0], (256, 300), interpolation=cv2.INTER_AREA)
+    with av.open("video.mp4", "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"g": "20"})
+        stream.width, stream.height, stream.pix_fmt = 320, 300, "yuv420p"
+        for number in range(250):
+            frame = np.zeros((300, 320, 3), np.uint8)
+            frame[:, number // 5:number // 5 + 256] = picture
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+        file.mux(stream.encode(None))
+    recognise_video.main(["video.mp4", "--no-video", "--csv", "whole.csv", "--quiet"])
+    cluster.scheduler(), cluster.worker(), cluster.worker()
+    monkeypatch.setattr(recognise_video, "PART", 2)
+    recognise_video.main(["video.mp4", "--no-video", "--csv", "parts.csv", "--quiet", "--scheduler", cluster.address])
+    whole, parts = (np.array([row[:7] for row in rows_of(tmp_path / name)[1:]], float) for name in
+                    ("whole.csv", "parts.csv"))
+    assert len(whole) == 250 and parts[:, 2].tolist() == [1] * 250
+    np.testing.assert_array_equal(parts[:, :2], whole[:, :2])
+    np.testing.assert_allclose(parts[:, 3:], whole[:, 3:], atol=10)
