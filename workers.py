@@ -3,6 +3,7 @@
 A process may die over its work, because a picture takes more memory than there is, say, or is killed: what it was at
 is tried once more, alone, and if that ends the same way it is named as failed. All else goes on.
 """
+import asyncio
 import collections
 import concurrent.futures
 import concurrent.futures.process
@@ -92,7 +93,8 @@ class Cluster:
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what it says of workers that come and go
         self.killed = (distributed.scheduler.KilledWorker,)
-        self.gone = (FutureCancelledError, CommClosedError, concurrent.futures.CancelledError)
+        closed = getattr(distributed.client, "ClosedClientError", CommClosedError)  # newer ones have it
+        self.gone = (FutureCancelledError, closed, CommClosedError, concurrent.futures.CancelledError)
         self.address, self.client = address, None
         here = Path(__file__).parent
         self.files = {name: (here / name).read_bytes() for name in SHIPPED}
@@ -113,7 +115,7 @@ class Cluster:
                 self.client = distributed.Client(self.address, timeout=min(10, patience), set_as_default=False)
                 self.client.register_plugin(project_plugin(self.files))
                 return
-            except (OSError, ValueError, *self.gone) as error:  # TimeoutError is an OSError
+            except (OSError, ValueError, asyncio.TimeoutError, *self.gone) as error:
                 if time.monotonic() > end or isinstance(error, ValueError):
                     raise InputError(f"no Dask scheduler answers at {self.address}: check the address, and that "
                                      "`dask scheduler` runs there") from None
@@ -122,7 +124,11 @@ class Cluster:
     @property
     def width(self):
         """Batches under way: some for each thread of each worker that is there now."""
-        return 3 * max(2, sum(self.client.nthreads().values()))
+        try:
+            threads = sum(self.client.nthreads().values())
+        except (OSError, asyncio.TimeoutError, *self.gone):  # the next answer tells
+            threads = 0
+        return 3 * max(2, threads)
 
     def submit(self, function, tasks):
         """Hand over a functools.partial of a script's function; its name travels, for a scheduler has no scripts."""
