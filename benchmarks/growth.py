@@ -106,12 +106,13 @@ def draw(rates, sizes, memory, path):
     for label, values in rates.items():
         [line] = above.plot(WORKERS, values, "o-", label=label)
         for workers, value in zip(WORKERS, values):
-            above.annotate(f"{value:.1f}", (workers, value), (0, 10 if label != "Dask workers" else -20),
-                           textcoords="offset points", ha="center", color=line.get_color())
+            above.annotate(f"{value:.1f}", (workers, value), (0, 16 if label != "Dask workers" else -22),
+                           textcoords="offset points", ha="center", color=line.get_color(),
+                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     one = next(iter(rates.values()))[0]
     above.plot(WORKERS, [one * min(workers, cores()) for workers in WORKERS], "--", color="grey",
                label=f"one process times {cores()} cores at most")
-    above.set(xticks=WORKERS, xlim=(0.8, max(WORKERS) + 0.2), ylim=(0, 1.25 * one * min(cores(), max(WORKERS))),
+    above.set(xticks=WORKERS, xlim=(0.8, max(WORKERS) + 0.2), ylim=(0, 1.3 * one * min(cores(), max(WORKERS))),
               xlabel="processes", ylabel="pictures a second", title="Portraits of 256 to 768 pixels")
     above.legend(loc="lower right")
     below.semilogx(sizes, memory, "o-", color="tab:red")
