@@ -307,7 +307,9 @@ def read_picture(path, most=MAX_PIXELS):
     else:
         if not path.is_file():
             raise InputError(f"{path} is {'not a file' if path.exists() else 'not there'}: check the path")
-        encoded = np.fromfile(path, np.uint8, longest + 1)  # imread fails on letters outside Windows's code page
+        if path.stat().st_size > longest:
+            raise InputError(too_large)
+        encoded = np.fromfile(path, np.uint8)  # imread fails on letters outside Windows's code page
     if len(encoded) > longest:
         raise InputError(too_large)
     try:
