@@ -15,6 +15,8 @@ from pathlib import Path
 
 import recognise_video
 from preprocessing import InputError
+from recognise_image import load_recogniser, recognise_file
+from tables import COLUMNS
 from workers import Processes, in_order
 
 import cv2
@@ -68,10 +70,10 @@ def photos(portrait, tmp_path_factory):
         picture = cv2.resize(portrait[0], (220 + 2 * number, 258 + 2 * number), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(folder / ("day 2" if number % 3 else ".") / f"{number:03}.jpg"), picture)
     (folder / "no picture.png").write_text("no picture")
-    script = subprocess.run([sys.executable, str(ROOT / "recognise_image.py"), "--no-pictures", "--csv", "-",
-                             *sorted(map(str, folder.glob("*.jpg"))), *sorted(map(str, folder.glob("day 2/*.jpg")))],
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True)
-    rows = list(csv.reader(script.stdout.splitlines()))
+    recogniser = load_recogniser()
+    pictures = [*sorted(folder.glob("*.jpg")), *sorted(folder.glob("day 2/*.jpg"))]  # a folder's own before those within
+    rows = [[str(path), *map(str, row)] for path in pictures for row in recognise_file(path, None, recogniser)[0]]
+    rows.insert(0, list(COLUMNS))
     assert len(rows) == PICTURES + 1
     return folder, rows
 
