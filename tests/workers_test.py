@@ -71,7 +71,7 @@ def photos(portrait, tmp_path_factory):
         cv2.imwrite(str(folder / ("day 2" if number % 3 else ".") / f"{number:03}.jpg"), picture)
     (folder / "no picture.png").write_text("no picture")
     recogniser = load_recogniser()
-    pictures = [*sorted(folder.glob("*.jpg")), *sorted(folder.glob("day 2/*.jpg"))]  # a folder's own before those within
+    pictures = [*sorted(folder.glob("*.jpg")), *sorted(folder.glob("day 2/*.jpg"))]  # a folder's own first
     rows = [[str(path), *map(str, row)] for path in pictures for row in recognise_file(path, None, recogniser)[0]]
     rows.insert(0, list(COLUMNS))
     assert len(rows) == PICTURES + 1
