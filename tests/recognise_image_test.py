@@ -267,8 +267,8 @@ def test_ctrl_c_keeps_the_rows_so_far(tmp_path, portrait):
     (tmp_path / "many").mkdir()
     for number in range(400):
         (tmp_path / f"many/{number:03}.jpg").symlink_to(portrait[1])
-    process = subprocess.Popen([sys.executable, str(ROOT / "recognise_image.py"), "many", "--csv", "faces.csv",
-                                "--jobs", "2"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    command = [sys.executable, str(ROOT / "recognise_image.py"), "many", "--csv", "faces.csv", "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                preexec_fn=heed_ctrl_c)
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("output_many/*"))) < 10:
