@@ -99,7 +99,7 @@ FOLDER_EXPRESSIONS = {
     **{name: label for label, name in enumerate(EXPRESSIONS)},
     "anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5,
 }
-SAMPLE_FACES = 120  # per expression; with them the chain takes a minute and recognises them all
+SAMPLE_FACES = 120  # per expression; with them the chain takes a minute and recognises nearly all
 
 
 class InputError(Exception):
