@@ -42,6 +42,8 @@ class Processes:
         self.width = 3 * jobs  # batches under way, so that none waits for work or takes memory in vain
         self.jobs = jobs
         self.executor = None
+        # Of a pool that Ctrl-C has struck before it was closed; Python clears it away all the same.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
         self.renew()
 
     def renew(self):
