@@ -680,7 +680,7 @@ def main(argv=None):
                 for add in adds:
                     add(row)
     if journal and not interrupted:
-        journal.path.unlink()
+        journal.remove()
     single = len(first) == 1
     if pictures or skipped:
         written = [] if args.no_pictures else [str(first[0][1]) if single else count(pictures, "picture")]

@@ -121,7 +121,7 @@ class Journal:
                     self.done.add(name)
                     self.add(name, [row[1:] for row in rows])
             except (ValueError, LookupError, TypeError, OverflowError, RecursionError, OSError, csv.Error) as error:
-                self.path.unlink()
+                self.remove()
                 raise InputError(f"{table} is not a table of an earlier run ({first_line(error)}): leave out --resume"
                                  ) from None
 
@@ -153,6 +153,10 @@ class Journal:
 
     def add(self, name, rows):
         self._write([name, rows])
+
+    def remove(self):
+        self.file.close()  # Windows removes no open file
+        self.path.unlink()
 
     def rows(self):
         """Yield all rows so far."""

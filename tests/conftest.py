@@ -22,6 +22,19 @@ def run_script(name, *arguments, cwd=None, env=None):
                           timeout=600)
 
 
+def write_video(path, frames):
+    """Write frames, uint8 BGR of even sizes, as a video with 25 of them a second."""
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        (stream.height, stream.width), stream.pix_fmt = frames[0].shape[:2], "yuv420p"
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+        file.mux(stream.encode(None))
+    return path
+
+
 def heed_ctrl_c():
     """For Popen's preexec_fn: what a shell starts in the background ignores SIGINT, and so would the script."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,7 +11,7 @@ from train_model import build_network, save_model
 import cv2
 import numpy as np
 import pytest
-from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, run_script
+from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, run_script, write_video
 
 
 @pytest.fixture
@@ -51,16 +51,8 @@ def write_arrays(small_set, folder):
 
 @pytest.fixture
 def clip(portrait, tmp_path):
-    import av
-
     picture = cv2.resize(portrait[0], (256, 300))
-    with av.open(str(tmp_path / "clip.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
-        for shade in range(25):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.add(picture, (shade,) * 4), format="bgr24")))
-        file.mux(stream.encode(None))
-    return tmp_path / "clip.mp4"
+    return write_video(tmp_path / "clip.mp4", [cv2.add(picture, (shade,) * 4) for shade in range(25)])
 
 
 SCRIPTS = ["preprocessing", "train_model", "train_model_at_its_end", "test_model", "confmatrix", "recognise_image",

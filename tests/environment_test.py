@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import NO_DISPLAY, ROOT, assert_refused, run_script
+from conftest import NO_DISPLAY, ROOT, assert_refused, run_script, write_video
 
 ODD = "Gesichter & Ausdrücke 表情"  # blanks, a sign that shells obey, letters that one or no code page has
 SCRIPTS = ("preprocessing.py", "train_model.py", "test_model.py", "confmatrix.py", "tables.py", "workers.py",
@@ -116,12 +116,7 @@ def seen(portrait, tmp_path_factory):
     picture, clip = folder / "portrait.png", folder / "clip.mp4"
     small = cv2.resize(portrait[0], (204, 240), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(picture), small)
-    with av.open(str(clip), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 204, 240, "yuv420p"
-        for _ in range(FRAMES):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(small, format="bgr24")))
-        file.mux(stream.encode(None))
+    write_video(clip, [small] * FRAMES)
     rows = recognise_all(ROOT, picture, clip, folder / "outputs", cwd=folder)
     assert [len(rows[name]) for name in ("picture", "video", "camera")] == [1, FRAMES, 1]
     return picture, clip, rows

@@ -34,7 +34,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, run_script
+from conftest import NO_DISPLAY, ROOT, assert_refused, csv_text, run_script, write_video
 
 
 def measured(name, *arguments, cwd):
@@ -479,16 +479,8 @@ def test_the_limit_of_pixels_is_the_one_given(tmp_path, portrait):
 
 @pytest.fixture
 def clip(portrait, tmp_path):
-    import av
-
     picture = cv2.resize(portrait[0], (256, 300))
-    with av.open(str(tmp_path / "clip.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
-        for _ in range(10):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        file.mux(stream.encode(None))
-    return tmp_path / "clip.mp4"
+    return write_video(tmp_path / "clip.mp4", [picture] * 10)
 
 
 @pytest.mark.parametrize("script, extra", [
@@ -525,19 +517,13 @@ def test_a_playlist_that_is_a_file_reaches_no_network(tmp_path):
 
 
 def test_one_flat_colour_is_said(tmp_path, shipped):
-    import av
 
     black = np.zeros((300, 400, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "black.png"), black)
     process = run_script("recognise_image.py", "black.png", cwd=tmp_path)
     assert process.returncode == 0 and process.stdout == ""
     assert "black.png: nothing but one flat colour" in process.stderr
-    with av.open(str(tmp_path / "black.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 400, 300, "yuv420p"
-        for _ in range(5):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(black, format="bgr24")))
-        file.mux(stream.encode(None))
+    write_video(tmp_path / "black.mp4", [black] * 5)
     assert_refused(run_script("image_from_camera.py", "black.mp4", "--now", cwd=tmp_path), "one flat colour", "lens")
 
     faces = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1), np.uint8)

@@ -12,7 +12,7 @@ from train_model import build_network, save_model
 import cv2
 import numpy as np
 import pytest
-from conftest import NO_DISPLAY, ROOT, csv_text, heed_ctrl_c
+from conftest import NO_DISPLAY, ROOT, csv_text, heed_ctrl_c, write_video
 
 MOMENTS = 6  # of each script
 STARTED = 0.1  # seconds until Python has begun with the script itself
@@ -21,8 +21,6 @@ STARTED = 0.1  # seconds until Python has begun with the script itself
 @pytest.fixture(scope="module")
 def place(small_set, portrait, tmp_path_factory):
     """A folder with what every script needs."""
-    import av
-
     folder = tmp_path_factory.mktemp("place")
     faces, labels, usage = small_set
     (folder / "fer2013.csv").write_text(csv_text(*small_set))
@@ -35,12 +33,7 @@ def place(small_set, portrait, tmp_path_factory):
     for number in range(60):
         cv2.imwrite(str(folder / f"pictures/{number}.jpg"), portrait[0])
     picture = cv2.resize(portrait[0], (256, 300))
-    with av.open(str(folder / "clip.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
-        for _ in range(75):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        file.mux(stream.encode(None))
+    write_video(folder / "clip.mp4", [picture] * 75)
     return folder
 
 

@@ -18,7 +18,7 @@ from train_model import STAMP, build_network, load_dataset, read_checkpoint, sav
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, csv_text
+from conftest import ROOT, csv_text, write_video
 
 KILLS = 50  # at random moments, of each script
 
@@ -238,16 +238,8 @@ def test_recognise_image(portrait, tmp_path):
 @pytest.fixture
 def clip(portrait, tmp_path):
     """Twenty frames, 0.8 seconds, of a face."""
-    import av
-
     picture = cv2.resize(portrait[0], (256, 300))
-    with av.open(str(tmp_path / "clip.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
-        for _ in range(20):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        file.mux(stream.encode(None))
-    return tmp_path / "clip.mp4"
+    return write_video(tmp_path / "clip.mp4", [picture] * 20)
 
 
 def test_recognise_video(clip, tmp_path):

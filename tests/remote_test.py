@@ -5,10 +5,9 @@ import http.server
 import threading
 import zipfile
 
-import av
 import cv2
 import pytest
-from conftest import assert_refused, run_script
+from conftest import assert_refused, run_script, write_video
 
 pytest.importorskip("fsspec", reason="needs fsspec: pip install -r requirements-cluster.txt")
 pytest.importorskip("aiohttp", reason="needs aiohttp, with which fsspec opens http://")
@@ -45,12 +44,7 @@ def photos(portrait, tmp_path_factory):
         picture = cv2.resize(portrait[0], (256 + 20 * number, 300), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(folder / "photos" / name), picture)
     (folder / "photos/notes.txt").write_text("no picture")
-    with av.open(str(folder / "clip.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
-        for _ in range(30):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.resize(portrait[0], (256, 300)), format="bgr24")))
-        file.mux(stream.encode(None))
+    write_video(folder / "clip.mp4", [cv2.resize(portrait[0], (256, 300))] * 30)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{server.server_address[1]}"
