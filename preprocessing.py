@@ -5,11 +5,14 @@ train.csv, plain or in .gz, .xz, .zip or .tar.gz, or a folder train|validation|t
 Writes fdataX.npy  uint8 (N, 48, 48, 1) grey faces
        flabels.npy uint8 (N, 7) one-hot expressions
        fusage.npy  uint8 (N,) 0 Training, 1 PublicTest (validation), 2 PrivateTest (test)
-       fdataX.sha256, which tells that these three belong together,
+       fvotes.npy  uint8 (N, 10), with --ferplus: ten people's votes for the seven expressions, contempt,
+                   unknown, and not a face
+       fdataX.sha256, which tells that these belong together,
        dataset_distribution.png and samples.png, all into data/.
 
 $ python preprocessing.py                 # data/fer2013.csv
 $ python preprocessing.py archive.zip     # or wherever it is
+$ python preprocessing.py --ferplus fer2013new.csv
 $ python preprocessing.py --sample        # drawn faces into data/sample/, no download needed
 """
 import _thread
@@ -99,6 +102,8 @@ FOLDER_EXPRESSIONS = {
     **{name: label for label, name in enumerate(EXPRESSIONS)},
     "anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5,
 }
+FERPLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral",  # as EXPRESSIONS
+                   "contempt", "unknown", "NF")  # NF: not a face
 SAMPLE_FACES = 120  # per expression; with them the chain takes a minute and recognises nearly all
 
 
@@ -466,6 +471,33 @@ def _read_rows(path, stream, most):
             None if usage is None else np.frombuffer(usages, np.uint8))
 
 
+def read_votes(path, usage):
+    """FER+'s votes, uint8 (N, 10): for the seven EXPRESSIONS, then for contempt, unknown, and not a face.
+
+    The file, fer2013new.csv, has a row for each row of fer2013.csv and none of its labels: N and the usage,
+    uint8 (N,), tell whether they belong together.
+    """
+    import pandas as pd
+
+    try:
+        stream, _ = open_csv(path)
+        with stream:
+            table = pd.read_csv(stream, skipinitialspace=True)
+        missing = [name for name in ("Usage", *FERPLUS_COLUMNS) if name not in table]
+        if missing:
+            raise ValueError(f"it has no column {missing[0]!r} in its first line")
+        if table.Usage.tolist() != [USAGES[number] for number in usage]:
+            raise ValueError(f"its {len(table):,} rows are not those of the {len(usage):,} faces")
+        votes = table[list(FERPLUS_COLUMNS)].to_numpy(float)
+        if not ((votes >= 0) & (votes <= 255) & (votes % 1 == 0)).all():
+            raise ValueError("not all its votes are whole numbers from 0 to 255")
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError,
+            RuntimeError, KeyError, ValueError) as error:  # pandas raises kinds of ValueError
+        raise InputError(f"{path} is not FER+'s file of votes for these faces ({first_line(error)}): download "
+                         "fer2013new.csv again, and give it with the fer2013.csv of the challenge") from None
+    return votes.astype(np.uint8)
+
+
 def decode_picture(encoded, mode):
     """A picture file's bytes, uint8 (n,), as OpenCV decodes them in one of its IMREAD modes; None if they are none."""
     if encoded[:4].tobytes() == b"\x89PNG":  # OpenCV makes room for a part of 4 GB before it looks how long the file is
@@ -713,10 +745,11 @@ def main(argv=None):
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where to write (default: data/)")
     parser.add_argument("--split", choices=("official", "random"), default="official",
                         help="official: the file's Usage; random: the original project's 10 %% test, 10 %% validation")
+    parser.add_argument("--ferplus", type=Path, metavar="FILE", help="fer2013new.csv, the votes of FER+ on these faces")
     parser.add_argument("--sample", action="store_true", help="draw a small set of schematic faces and use it")
     args = parser.parse_args(argv)
-    if args.sample and args.source:
-        raise InputError("--sample draws its own faces: leave out the path, or leave out --sample")
+    if args.sample and (args.source or args.ferplus):
+        raise InputError("--sample draws its own faces: leave out the path and --ferplus, or leave out --sample")
     data = args.data or (DATA / "sample" if args.sample else DATA)
     source = args.source or (data / "sample.csv" if args.sample else DATA / "fer2013.csv")
     if args.sample:
@@ -730,6 +763,12 @@ def main(argv=None):
         faces, labels, usage = read_folder(source)
     else:
         faces, labels, usage = read_csv(source)
+    votes = None
+    if args.ferplus:
+        if usage is None:
+            raise InputError(f"{source} has no Usage, by which to tell whether {args.ferplus} belongs to it: give the "
+                             "fer2013.csv of the challenge")
+        votes = read_votes(args.ferplus, usage)
     print("this is the genuine FER2013" if is_genuine(faces, labels, usage) else
           "this is not the genuine FER2013: faces, labels or splits differ")
     if args.split == "random":
@@ -743,9 +782,12 @@ def main(argv=None):
                 print(f"the source has no {USAGES[part]} part: a stratified tenth was drawn as it")
 
     table = distribution(labels, usage)
-    save_arrays({data / "fdataX.npy": faces,
-                 data / "flabels.npy": np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels],
-                 data / "fusage.npy": usage})
+    arrays = {data / "fdataX.npy": faces,
+              data / "flabels.npy": np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels],
+              data / "fusage.npy": usage}
+    if votes is not None:
+        arrays[data / "fvotes.npy"] = votes
+    save_arrays(arrays)
     with written_whole(data / "dataset_distribution.png", data / "samples.png") as (bars, sheet):
         draw_distribution(table).savefig(bars, dpi=120)
         draw_samples(faces, labels).savefig(sheet, dpi=100)
@@ -753,8 +795,11 @@ def main(argv=None):
     print(table.to_string())
     for sentence in describe(faces, usage):
         print(sentence)
-    print(f"wrote fdataX.npy, flabels.npy, fusage.npy ({len(faces):,} faces), dataset_distribution.png and samples.png "
-          f"to {data}")
+    if votes is not None:
+        agree = (votes[:, :len(EXPRESSIONS)].argmax(axis=1) == labels).mean()
+        print(f"FER+: on {agree:.0%} of the faces most votes go to the label of FER2013")
+    print(f"wrote {', '.join(path.name for path in arrays)} ({len(faces):,} faces), dataset_distribution.png and "
+          f"samples.png to {data}")
     if args.sample:
         print(f"next: python train_model.py --data {data}")
 

@@ -41,8 +41,8 @@ from preprocessing import (
     strangers,
     written_whole,
 )
+from saved_model import MODELS, STAMP, check_tflite, load_model, model_files, read_layers
 from tables import COLUMNS, TABLES, Journal, cell, csv_rows, table_path
-from train_model import MODELS, STAMP, check_tflite, load_model, model_files, read_layers
 
 import cv2
 import numpy as np

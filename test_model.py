@@ -23,7 +23,8 @@ from preprocessing import (
     save_arrays,
     script_parser,
 )
-from train_model import load_labels, load_model, models_folder, save_test_faces
+from saved_model import load_model, models_folder
+from train_model import load_labels, save_test_faces
 
 import numpy as np
 

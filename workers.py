@@ -22,7 +22,7 @@ from pathlib import Path
 from preprocessing import InputError
 
 PATIENCE = 300  # seconds to wait for a scheduler that is being restarted
-SHIPPED = ("preprocessing.py", "confmatrix.py", "train_model.py", "tables.py", "recognise_image.py",
+SHIPPED = ("preprocessing.py", "confmatrix.py", "saved_model.py", "tables.py", "recognise_image.py",
            "recognise_video.py")  # the scripts that a cluster's workers need
 DIED = "ended the process that worked on it: does it need more memory than there is?"
 

@@ -40,6 +40,7 @@ def main(argv=None):
     files = [ROOT / name for name in ("requirements.txt", "requirements-cluster.txt")]
     bounds = [bound for file in files for bound in lower_bounds(file.read_text("utf-8"))]
     with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary).chmod(0o755)  # a test runs scripts as somebody else, who must be able to reach this Python
         folder = (args.folder or Path(temporary) / "environment").absolute()
         subprocess.run([args.python, "-m", "venv", folder], check=True)
         python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

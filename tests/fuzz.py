@@ -41,17 +41,9 @@ from confmatrix import load_predictions
 from preprocessing import EXPRESSIONS, FACE_SIZE, PRIVATE_TEST, USAGES, InputError, first_line, run, script_parser
 from recognise_image import load_recogniser, portrait, read_picture, recognise
 from recognise_video import open_video, read_video
+from saved_model import STAMP, import_keras, load_model, read_layers, save_model
 from test_model import load_test_faces, predict
-from train_model import (
-    STAMP,
-    import_keras,
-    load_dataset,
-    load_model,
-    read_checkpoint,
-    read_layers,
-    save_checkpoint,
-    save_model,
-)
+from train_model import load_dataset, read_checkpoint, save_checkpoint
 from webcam_live import open_camera
 
 import av

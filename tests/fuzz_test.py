@@ -9,7 +9,7 @@ from pathlib import Path
 from preprocessing import InputError, load_array, parse_pixels, printable, read_csv
 from recognise_image import cell, read_picture, recognise
 from recognise_video import open_video
-from train_model import check_tflite
+from saved_model import check_tflite
 from webcam_live import open_camera
 
 import cv2

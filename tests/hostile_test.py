@@ -28,7 +28,8 @@ from preprocessing import (
     strangers,
 )
 from recognise_image import cell
-from train_model import STAMP, build_network, export_model, load_model, read_layers, save_model
+from saved_model import STAMP, export_model, load_model, read_layers, save_model
+from train_model import build_network
 
 import cv2
 import h5py

@@ -7,7 +7,8 @@ import sys
 import time
 
 from preprocessing import save_arrays
-from train_model import build_network, save_model
+from saved_model import save_model
+from train_model import build_network
 
 import cv2
 import numpy as np

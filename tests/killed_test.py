@@ -13,7 +13,8 @@ from confmatrix import load_predictions
 from preprocessing import read_stamp, save_arrays, strangers
 from recognise_image import load_recogniser
 from recognise_video import open_video
-from train_model import STAMP, build_network, load_dataset, read_checkpoint, save_model
+from saved_model import STAMP, save_model
+from train_model import build_network, load_dataset, read_checkpoint
 
 import cv2
 import numpy as np

@@ -20,8 +20,8 @@ from recognise_image import (
     recognise,
     write_picture,
 )
+from saved_model import load_model
 from test_model import predict
-from train_model import load_model
 
 import cv2
 import numpy as np

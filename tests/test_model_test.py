@@ -2,8 +2,9 @@ import json
 import types
 
 from preprocessing import PRIVATE_TEST, read_csv, save_arrays
+from saved_model import save_model
 from test_model import predict
-from train_model import build_network, save_model
+from train_model import build_network
 
 import numpy as np
 import pytest

@@ -7,17 +7,14 @@ import time
 import train_model
 from preprocessing import DATA, InputError, save_arrays
 from recognise_image import load_recogniser
+from saved_model import MODELS, load_model, models_folder, save_model
 from test_model import predict
 from train_model import (
-    MODELS,
     augment,
     build_network,
     face_size,
     learning_rate,
-    load_model,
-    models_folder,
     resize,
-    save_model,
     train,
     trainable_rows,
     training_batches,
