@@ -92,6 +92,7 @@ GENUINE_SHA256 = "9631e285f959a067332002e8153d0607d812894f06b08213da1d809a15afa9
 
 LONGEST_ROW = 16_384  # bytes; 2,304 pixels of three digits and a blank are 9,216
 LARGEST_CSV = 1 << 30  # bytes that an archive may unpack to: three times FER2013
+LARGEST_VOTES = 64 << 20  # bytes; those of FER+ are 2 MB
 MOST_MEMBERS = 1000  # files in an archive; those of FER2013 have up to ten
 MOST_PARTS = 500_000  # of a PNG file: of the 8 kB that many programs write, 4 GB
 LARGEST_PICTURE = 10 << 20  # bytes of a face's file in a folder
@@ -482,7 +483,10 @@ def read_votes(path, usage):
     try:
         stream, _ = open_csv(path)
         with stream:
-            table = pd.read_csv(stream, skipinitialspace=True)
+            text = stream.read(LARGEST_VOTES + 1)
+        if len(text) > LARGEST_VOTES:
+            raise ValueError(f"it is longer than {LARGEST_VOTES >> 20} MB")
+        table = pd.read_csv(io.BytesIO(text), skipinitialspace=True)
         missing = [name for name in ("Usage", *FERPLUS_COLUMNS) if name not in table]
         if missing:
             raise ValueError(f"it has no column {missing[0]!r} in its first line")

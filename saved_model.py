@@ -201,9 +201,14 @@ def models_folder(data):
 
 
 def import_keras():
-    """Keras, without the notices TensorFlow prints when it finds no GPU."""
+    """Keras, without the notices that TensorFlow prints, past sys.stderr, as it is loaded and when it finds no GPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
+    with contextlib.ExitStack() as at_end:
+        with contextlib.suppress(OSError):  # where there is no standard error
+            kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            at_end.callback(lambda: (os.dup2(kept, 2), os.close(kept), os.close(nowhere)))
+            os.dup2(nowhere, 2)
+        import keras
     return keras
 
 

@@ -42,7 +42,7 @@ from saved_model import STAMP, export_model, import_keras, load_model, models_fo
 import cv2
 import numpy as np
 
-EPOCHS = 90
+EPOCHS = 100
 BATCH_SIZE = 128
 SIZES = ((0.4, 32), (0.84, 40), (1.0, FACE_SIZE))  # up to this part of the epochs, faces of this size: small is fast
 PEAK_RATE = 0.1  # of the one-cycle schedule, for batches of 128; others in proportion (Goyal et al. 2017)
@@ -260,6 +260,25 @@ def read_checkpoint(path):
                          "run train_model.py without --resume") from None
 
 
+def compiled_network(steps, batch_size):
+    """The network for so many steps of training, on all devices, and in bfloat16 where the processor has that."""
+    import keras
+
+    bfloat16 = processor_has_bfloat16()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
+    with all_devices():
+        network = build_network(None, fused_normalization())
+        network.compile(
+            optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size), momentum=0.9, nesterov=True,
+                                           weight_decay=WEIGHT_DECAY),
+            loss="categorical_crossentropy", metrics=["accuracy"],
+            # Keras leaves XLA off on a processor, where it doubles the speed in float32.
+            jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
+        network.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        network.optimizer.build(network.trainable_variables)
+    return network
+
+
 def train(training, validation, settings, checkpoint, resume=False):
     """Train the network and return it with its history, a list of dicts, one an epoch.
 
@@ -272,18 +291,7 @@ def train(training, validation, settings, checkpoint, resume=False):
     faces, labels = training
     steps = max(1, len(faces) // batch_size)
     keras.utils.set_random_seed(seed)
-    bfloat16 = processor_has_bfloat16()
-    keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
-    with all_devices():
-        network = build_network(None, fused_normalization())
-        network.compile(
-            optimizer=keras.optimizers.SGD(learning_rate(steps * epochs, batch_size), momentum=0.9, nesterov=True,
-                                           weight_decay=WEIGHT_DECAY),
-            loss="categorical_crossentropy", metrics=["accuracy"],
-            # Keras leaves XLA off on a processor, where it doubles the speed in float32.
-            jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
-        network.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-        network.optimizer.build(network.trainable_variables)
+    network = compiled_network(steps * epochs, batch_size)
     history = []
     if resume:
         history = read_checkpoint(checkpoint)[1]
@@ -341,7 +349,7 @@ def calibrate(network, faces, labels):
         scaled = logits / temperature
         return np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[labels > 0])
 
-    temperature = min(np.geomspace(0.2, 5, 1001), key=cross_entropy)
+    temperature = min(np.geomspace(0.1, 10, 1001), key=cross_entropy)
     last.set_weights([values / temperature for values in last.get_weights()])
     return temperature
 

@@ -93,6 +93,9 @@ def make_arrays(folder):
     rows = [f"{label},{' '.join(map(str, face.ravel()))},{USAGES[part]}\n"
             for face, label, part in zip(faces, labels, usage)]
     (folder / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(rows))
+    votes = "".join(f"{USAGES[part]},fer{number:07}.png,4,0,0,1,3,2,0,0,0,0\n" for number, part in enumerate(usage))
+    (folder / "fer2013new.csv").write_text(
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n" + votes)
     hot, test = np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels], usage == PRIVATE_TEST
     preprocessing.save_arrays({folder / "fdataX.npy": faces[..., None], folder / "flabels.npy": hot,
                                folder / "fusage.npy": usage.astype(np.uint8)})
@@ -367,6 +370,15 @@ def read_csv(random, folder):
     assert labels.max() < len(EXPRESSIONS) and (usage is None or (usage.shape == labels.shape and usage.max() < 3))
 
 
+def read_votes(random, folder):
+    kind = random.choice(("csv", "xz"))
+    data = damaged(random, SOURCES["fer2013new.csv"])
+    path = folder / f"fer2013new.{kind}"
+    path.write_bytes(pack(kind, data) if kind == "xz" else data)
+    votes = preprocessing.read_votes(path, np.array([0] * 6 + [1, 1, 2, 2], np.uint8))
+    assert votes.shape == (10, 10) and votes.dtype == np.uint8
+
+
 def read_folder(random, folder):
     expression = folder / "train" / "happy"
     expression.mkdir(parents=True)
@@ -511,8 +523,8 @@ def camera(random, folder):
     capture.release()
 
 
-READERS = {read_csv: 36, read_folder: 16, resumed: 4, dataset: 20, test_faces: 10, predictions: 10, stamp: 6,
-           layers: 16, model: 3, checkpoint: 8, recogniser: 8, picture: 35, video: 18, video_script: 4,
+READERS = {read_csv: 36, read_votes: 4, read_folder: 16, resumed: 4, dataset: 20, test_faces: 10, predictions: 10,
+           stamp: 6, layers: 16, model: 3, checkpoint: 8, recogniser: 8, picture: 35, video: 18, video_script: 4,
            camera: 10}  # shares of the cases
 ORDER = [reader for reader, share in READERS.items() for _ in range(share)]
 Random(0).shuffle(ORDER)

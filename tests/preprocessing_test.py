@@ -287,3 +287,58 @@ def test_the_genuine_file_is_known_by_its_content(genuine_csv):
     changed[35886, 47, 47] ^= 1
     assert not is_genuine(changed, labels, usage)
     assert not is_genuine(faces, labels, usage[::-1])
+
+
+def votes_text(usage, votes):
+    """FER+'s layout, by plain Python; its columns are not in the order of FER2013's labels."""
+    names = ("Training", "PublicTest", "PrivateTest")
+    rows = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    for number, (split, row) in enumerate(zip(usage, votes)):
+        angry, disgust, fear, happy, sad, surprise, neutral, *others = row
+        cells = (neutral, happy, surprise, sad, angry, disgust, fear, *others)
+        rows.append(",".join(map(str, (names[split], f"fer{number:07}.png", *cells))))
+    return "\n".join(rows) + "\n"
+
+
+def test_votes_stand_in_the_order_of_the_expressions(small_set, small_csv, tmp_path):
+    usage, random = small_set[2], np.random.default_rng(0)
+    votes = random.multinomial(10, [0.1] * 10, 70)
+    packed = tmp_path / "fer2013new.csv.xz"
+    packed.write_bytes(lzma.compress(votes_text(usage, votes).encode()))
+    process = run_script("preprocessing.py", small_csv, "--data", tmp_path / "out", "--ferplus", packed)
+    assert process.returncode == 0, process.stderr
+    written = np.load(tmp_path / "out" / "fvotes.npy")
+    assert written.dtype == np.uint8
+    np.testing.assert_array_equal(written, votes)
+    agree = (votes[:, :7].argmax(axis=1) == small_set[1]).mean()
+    assert f"on {agree:.0%} of the faces most votes go to the label" in process.stdout
+    assert "fvotes.npy" in (tmp_path / "out" / "fdataX.sha256").read_text()
+    process = run_script("preprocessing.py", small_csv, "--data", tmp_path / "out")  # now without: the old votes are
+    assert process.returncode == 0 and "fvotes.npy" not in (tmp_path / "out" / "fdataX.sha256").read_text()  # not used
+    assert_refused(run_script("train_model.py", "--data", tmp_path / "out", "--labels", "both"), "run preprocessing.py "
+                   "with --ferplus")
+
+
+def test_votes_that_do_not_belong_to_the_faces_are_refused(small_set, small_csv, tmp_path):
+    usage, votes = small_set[2], np.full((70, 10), 1)
+    text, path = votes_text(usage, votes), tmp_path / "fer2013new.csv"
+    lines = text.splitlines(keepends=True)
+    for damaged, words in ((text[:len(text) // 2], "its 35 rows are not those of the 70 faces"),
+                           ("".join([lines[0], *lines[:0:-1]]), "its 70 rows are not those"),
+                           (text.replace("contempt", "pride"), "no column 'contempt'"),
+                           (text.replace(",1\n", ",-1\n", 1), "whole numbers from 0 to 255"),
+                           (text.replace(",1\n", ",1.5\n", 1), "whole numbers from 0 to 255"),
+                           (text.replace(",1\n", ",some\n", 1), "could not convert"),
+                           ("", "No columns")):
+        path.write_text(damaged)
+        assert_refused(run_script("preprocessing.py", small_csv, "--data", tmp_path / "out", "--ferplus", path), path,
+                       words, "fer2013new.csv again")
+        assert not (tmp_path / "out").exists()
+    path.write_bytes(lzma.compress(b"x" * (80 << 20)))
+    assert_refused(run_script("preprocessing.py", small_csv, "--data", tmp_path / "out", "--ferplus", path), "64 MB")
+    without_usage = tmp_path / "train.csv"
+    without_usage.write_text(csv_text(*small_set, header="emotion,pixels"))
+    path.write_text(text)
+    assert_refused(run_script("preprocessing.py", without_usage, "--data", tmp_path / "out", "--ferplus", path),
+                   "has no Usage")
+    assert_refused(run_script("preprocessing.py", small_csv, "--ferplus", tmp_path / "nowhere.csv"), "nowhere.csv")

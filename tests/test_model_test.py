@@ -3,7 +3,7 @@ import types
 
 from preprocessing import PRIVATE_TEST, read_csv, save_arrays
 from saved_model import save_model
-from test_model import predict
+from test_model import calibration_error, majority, predict, reliability
 from train_model import build_network
 
 import numpy as np
@@ -45,6 +45,47 @@ def test_predictions_stand_in_the_order_of_the_faces(small_set):
     seen = predict(types.SimpleNamespace(predict_on_batch=means), small_set[0], batch_size=16)  # the last one has 6
     assert seen.shape == (70, 7)
     np.testing.assert_allclose(seen[:, 0], [face.mean() for face in small_set[0]], rtol=1e-5)
+
+
+def test_the_calibration_error_is_that_counted_by_hand():
+    predp = np.full((5, 7), 0.0)
+    predp[:, 0], predp[:, 1] = (0.61, 0.65, 0.9, 0.95, 1.0), (0.39, 0.35, 0.1, 0.05, 0.0)
+    table = reliability(np.array([0, 1, 0, 2, 0]), predp, bins=10)
+    assert table.faces.tolist() == [0, 0, 0, 0, 0, 0, 2, 0, 0, 3]
+    assert table.accuracy[6] == 0.5 and table.accuracy[9] == pytest.approx(2 / 3) and np.isnan(table.accuracy[0])
+    assert table.probability[6] == pytest.approx(0.63)
+    assert calibration_error(table) == pytest.approx((2 * 0.13 + 3 * (0.95 - 2 / 3)) / 5)
+
+
+def test_a_majority_is_more_than_half_of_the_votes_that_do_not_stand_alone():
+    votes = np.zeros((6, 10), np.uint8)
+    votes[0, [3, 6, 1]] = 5, 4, 1   # 5 of 9
+    votes[1, [3, 6]] = 5, 5         # a tie
+    votes[2, [2, 4, 5]] = 4, 3, 3   # no majority
+    votes[3, [7, 0, 1, 2]] = 4, 1, 1, 1   # contempt
+    votes[4, 9] = 10                # not a face
+    votes[5, :] = 1                 # everybody sees something else
+    assert majority(votes).tolist() == [3, -1, -1, 7, 9, -1]
+
+
+def test_faces_with_votes_are_tested_the_ferplus_way_too(tested, small_set):
+    data, network = tested
+    faces, labels, usage = small_set
+    predy = predict(network, faces[usage == 2]).argmax(axis=1)
+    votes = np.zeros((70, 10), np.uint8)
+    test = np.flatnonzero(usage == 2)
+    votes[test[:2], predy[:2]] = 9               # two are right,
+    votes[test[2], (predy[2] + 1) % 7] = 9       # one is wrong,
+    votes[test[3], 7] = 9                        # contempt is wrong,
+    votes[test[4], 8] = votes[test[5], 9] = 9    # unknown, and not a face, do not count,
+    votes[test[6], :2] = 5                       # nor does a tie
+    save_arrays({data / "fdataX.npy": faces, data / "flabels.npy": np.eye(7, dtype=np.uint8)[labels],
+                 data / "fusage.npy": usage, data / "fvotes.npy": votes})
+    process = run_script("test_model.py", "--data", data)
+    assert process.returncode == 0, process.stderr
+    assert "of 4 faces with a majority of FER+'s votes" in process.stdout and "50.00% are recognised" in process.stdout
+    np.testing.assert_array_equal(np.load(data / "modvtest.npy"), votes[test])
+    assert (data / "reliability.png").stat().st_size > 10_000
 
 
 def test_what_is_missing_or_wrong_is_said(tested, tmp_path_factory):

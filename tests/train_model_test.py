@@ -8,22 +8,26 @@ import train_model
 from preprocessing import DATA, InputError, save_arrays
 from recognise_image import load_recogniser
 from saved_model import MODELS, load_model, models_folder, save_model
-from test_model import predict
+from test_model import calibration_error, predict, reliability
 from train_model import (
     augment,
     build_network,
+    calibrate,
     face_size,
+    fused_normalization,
     learning_rate,
     resize,
     train,
     trainable_rows,
     training_batches,
+    training_targets,
 )
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, assert_refused, run_script
+from scipy.special import softmax
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +82,18 @@ def test_flat_faces_and_twins_of_other_splits_are_left_out(small_set):
     assert set(np.flatnonzero(trainable_rows(faces, usage))) == expected
 
 
+def test_augmentation_lights_whole_faces(monkeypatch):
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 15, "scale": 0.1, "shift": 0.1, "light": 0.4})
+    lit = augment(np.full((500, 48, 48, 1), 200, np.uint8), 40, np.random.default_rng(0))
+    assert lit.shape == (500, 40, 40, 1) and lit.dtype == np.uint8
+    assert (lit == lit[:, :1, :1]).all()
+    assert 120 <= lit.min() < 122 and lit.max() == 255  # 280 would have begun anew at 24
+    assert 0.26 < (lit[:, 0, 0, 0] == 255).mean() < 0.42  # a third: from 255 / 200 to 1.4
+
+
 def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch):
     random = np.random.default_rng(0)
+    monkeypatch.setitem(train_model.AUGMENTATION, "light", 0)
     flat = np.full((4, 48, 48, 1), 77, np.uint8)
     assert (augment(flat, 40, random) == 77).all() and augment(flat, 40, random).shape == (4, 40, 40, 1)
 
@@ -93,7 +107,7 @@ def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch)
     for shift in (x, y):
         assert furthest * 0.9 < np.abs(shift).max() < furthest + 0.1
 
-    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0})
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0, "light": 0})
     same = augment(small_set[0], 48, random)
     mirrored = (same == small_set[0][:, :, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
@@ -110,7 +124,7 @@ def test_augmentation_turns_and_mirrors_without_skewing(monkeypatch):
             weights = augment(dots, 48, np.random.default_rng(0)).reshape(200, -1).astype(float)
             yield weights @ grid / weights.sum(axis=1, keepdims=True)
 
-    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 12, "scale": 0, "shift": 0})
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 12, "scale": 0, "shift": 0, "light": 0})
     one, other = moved()
     np.testing.assert_allclose(np.hypot(*one.T), 12, atol=0.15)
     np.testing.assert_allclose(np.hypot(*other.T), 12, atol=0.15)
@@ -119,14 +133,14 @@ def test_augmentation_turns_and_mirrors_without_skewing(monkeypatch):
     assert 11 < turns.max() < 12.5 and -12.5 < turns.min() < -11
     assert 70 < (one[:, 0] < 0).sum() < 130  # every other one is mirrored
 
-    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0.12, "shift": 0})
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0.12, "shift": 0, "light": 0})
     for dots in moved():
         lengths = np.hypot(*dots.T) / 12
         assert 0.87 < lengths.min() < 0.89 and 1.11 < lengths.max() < 1.13
 
 
 def test_an_epoch_gives_each_face_once_with_its_label(small_set, monkeypatch):
-    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0})
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0, "light": 0})
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
     number_of = {picture.tobytes(): number for number, face in enumerate(faces) for picture in (face, face[:, ::-1])}
     orders = []
@@ -155,10 +169,136 @@ def test_the_losses_are_those_counted_by_hand(small_set, tmp_path, monkeypatch):
     for_small_faces = build_network(size=None)
     for_small_faces.set_weights(network.get_weights())
     shares = predict(for_small_faces, resize(faces[56:], 16)).astype(float)
-    plain = -np.log(shares[range(14), 3 * labels[56:]]).mean()
-    smoothed = 0.9 * plain - 0.1 * np.log(shares).mean()  # Szegedy et al. 2016, section 7
-    assert abs(plain - smoothed) > 0.1 and epoch["val_loss"] == pytest.approx(smoothed, rel=1e-3)
+    assert epoch["val_loss"] == pytest.approx(-np.log(shares[range(14), 3 * labels[56:]]).mean(), rel=1e-3)
     assert epoch["val_accuracy"] == pytest.approx((shares.argmax(axis=1) == 3 * labels[56:]).mean())
+
+
+def test_labels_are_smoothed_or_softened_by_the_votes():
+    random = np.random.default_rng(0)
+    votes = random.multinomial(10, [0.1] * 10, 400).astype(np.uint8)
+    votes[:3] = [[4, 0, 1, 1, 0, 1, 2, 0, 1, 0], [2, 0, 0, 0, 0, 0, 2, 2, 4, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]]
+    labels = np.concatenate([votes[:200, :7].argmax(axis=1), random.integers(0, 7, 200)])
+    one_hot, rows = np.eye(7, dtype=np.uint8)[labels], np.arange(400) < 300
+
+    smoothed, same = training_targets("fer2013", one_hot, None, rows)
+    expected = np.full(7, 0.1 / 7)  # Szegedy et al. 2016, section 7
+    expected[labels[5]] += 0.9
+    np.testing.assert_allclose(smoothed[5], expected, rtol=1e-6)
+    assert same is rows and smoothed.dtype == np.float32
+
+    shares, kept = training_targets("ferplus", one_hot, votes, rows)
+    np.testing.assert_allclose(shares[0], [4 / 6, 0, 0, 0, 0, 0, 2 / 6], rtol=1e-6)  # single votes do not count
+    assert kept[0] and not kept[1] and not kept[2] and not kept[300:].any()
+
+    both, same = training_targets("both", one_hot, votes, rows)
+    opinion = 2 * both - one_hot
+    assert same is rows and opinion.min() > -1e-6
+    np.testing.assert_allclose(opinion.sum(axis=1), 1, rtol=1e-5)
+    # On the faces it learned from, a logistic regression gives each label as often as it is there.
+    np.testing.assert_allclose(opinion[rows].mean(axis=0), one_hot[rows].mean(axis=0), atol=2e-3)
+    assert (opinion[:200].argmax(axis=1) == labels[:200]).mean() > 0.8
+    relabelled = one_hot.copy()
+    relabelled[300:] = np.eye(7, dtype=np.uint8)[(labels[300:] + 1) % 7]
+    unseen = 2 * training_targets("both", relabelled, votes, rows)[0] - relabelled
+    np.testing.assert_allclose(unseen, opinion, atol=1e-5)  # labels that are not to be learned from teach nothing
+    with pytest.raises(InputError, match="no face to train on"):
+        training_targets("both", one_hot, votes, rows & (labels != 3))
+
+
+def test_the_fused_normalisation_does_what_keras_does(small_set):
+    import keras
+    import tensorflow as tf
+
+    inputs = tf.constant(np.random.default_rng(0).normal(3, 2, (32, 6, 6, 5)), tf.float32)
+    seen = []
+    for kind in (fused_normalization(), keras.layers.BatchNormalization):
+        layer = kind(momentum=0.9)
+        layer.build(inputs.shape)
+        layer.gamma.assign([1, 2, 3, 4, 5])
+        layer.beta.assign([5, 4, 3, 2, 1])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+            loss = tf.reduce_sum(outputs ** 3)
+        seen.append([outputs, *layer.get_weights(), *tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value]),
+                     layer(inputs, training=False)])
+    assert fused_normalization() is not keras.layers.BatchNormalization
+    for ours, theirs in zip(*seen):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)  # it divides the variance by n - 1
+
+
+def test_calibration_finds_the_temperature_and_keeps_it_in_the_weights():
+    import keras
+
+    random = np.random.default_rng(0)
+    faces = random.integers(0, 256, (4000, 48, 48, 1), np.uint8)
+    network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1 / 20), keras.layers.Flatten(),
+                                keras.layers.Dense(7, activation="softmax")])
+    network.set_weights([random.normal(0, 0.02, (2304, 7)), random.normal(0, 0.5, 7)])
+    before = predict(network, faces)
+    logits = np.log(before.astype(float))
+    # Labels drawn from what the network says at three times its temperature: it is three times too sure.
+    labels = (np.cumsum(softmax(logits / 3, axis=1), axis=1) > random.random((4000, 1))).argmax(axis=1)
+    temperature = calibrate(network, faces, np.eye(7, dtype=np.uint8)[labels])
+    assert temperature == pytest.approx(3, rel=0.06)
+    np.testing.assert_allclose(predict(network, faces), softmax(logits / temperature, axis=1), atol=1e-4)
+    assert calibration_error(reliability(labels, before)) > 0.1
+    assert calibration_error(reliability(labels, predict(network, faces))) < 0.03
+
+
+TWO_DEVICES = """
+import os, sys
+import keras
+if keras.backend.backend() == "tensorflow":
+    import tensorflow
+    cpu = tensorflow.config.list_physical_devices("CPU")[0]
+    tensorflow.config.set_logical_device_configuration(cpu, [tensorflow.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, os.getcwd())
+import train_model
+build = train_model.build_network
+def build_and_tell(*given):
+    if keras.backend.backend() == "tensorflow":
+        devices = tensorflow.distribute.get_strategy().num_replicas_in_sync
+    else:
+        devices = keras.distribution.distribution().device_mesh.devices.size if keras.distribution.distribution() else 1
+    print("built for", devices)
+    return build(*given)
+train_model.build_network = build_and_tell
+train_model.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_several_devices_share_the_training(small_data, tmp_path, backend):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    process = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, "--data", str(small_data), "--models", str(tmp_path), "--epochs", "1",
+         "--batch-size", "14"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    assert process.returncode == 0, process.stderr
+    assert "built for 2\n" in process.stdout
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert np.isfinite(history).all(axis=None) and load_model(tmp_path).count_params() == build_network().count_params()
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_what_another_backend_trained_is_the_same_under_tensorflow(small_data, tmp_path, backend):
+    pytest.importorskip(backend)
+    arguments = "--data", small_data, "--models", tmp_path
+    process = run_script("train_model.py", *arguments, "--epochs", 1, "--batch-size", 14,
+                         env={"KERAS_BACKEND": backend})
+    assert process.returncode == 0, process.stderr
+    process = run_script("test_model.py", *arguments, env={"KERAS_BACKEND": backend})
+    assert process.returncode == 0, process.stderr
+    theirs = np.load(small_data / "predp.npy")
+    network = load_model(tmp_path)
+    np.testing.assert_allclose(predict(network, np.load(small_data / "modXtest.npy")), theirs, atol=1e-4)
+    assert theirs.std(axis=0).max() > 1e-3  # the faces are told apart
+    assert not (tmp_path / "model.tflite").exists()
+    process = run_script("train_model.py", "--models", tmp_path, "--export")
+    assert process.returncode == 0, process.stderr
+    np.testing.assert_allclose(load_recogniser(tmp_path)(np.load(small_data / "modXtest.npy")), theirs, atol=1e-4)
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(small_set, tmp_path, monkeypatch):
@@ -194,10 +334,11 @@ def test_training_never_sees_the_test_faces(small_data, small_set, tmp_path, mon
         given.update(training=training, validation=validation)
         return None, [{"val_accuracy": 0.5}]
     monkeypatch.setattr(train_model, "train", note)
+    monkeypatch.setattr(train_model, "calibrate", lambda _, *validation: given.update(calibration=validation) or 1)
     monkeypatch.setattr(train_model, "save_model", lambda *_: None)
     train_model.main(["--data", str(small_data), "--models", str(tmp_path)])
     faces, labels, usage = small_set
-    for part, number in (("training", 0), ("validation", 1)):
+    for part, number in (("training", 0), ("validation", 1), ("calibration", 1)):
         np.testing.assert_array_equal(given[part][0], faces[usage == number])
         np.testing.assert_array_equal(given[part][1].argmax(axis=1), labels[usage == number])
     np.testing.assert_array_equal(np.load(small_data / "modXtest.npy"), faces[usage == 2])
@@ -233,7 +374,8 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(small_data, tmp
     assert process.returncode == 0, process.stderr
     assert "training on 56 of 56" in process.stdout
     assert sorted(path.name for path in whole.iterdir()) == [
-        "history.csv", "model.json", "model.sha256", "model.tflite", "model.weights.h5", "training_curves.png"]
+        "architecture.png", "history.csv", "model.json", "model.sha256", "model.tflite", "model.weights.h5",
+        "training_curves.png"]
 
     command = [sys.executable, str(ROOT / "train_model.py"), *map(str, train_arguments(small_data, killed))]
     victim = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

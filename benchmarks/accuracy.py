@@ -1,0 +1,94 @@
+"""How many faces the model recognises: by split, with mirrored faces, and when the faces are damaged.
+
+Reads fdataX.npy, flabels.npy and fusage.npy, which preprocessing.py wrote into data/, and models/.
+Prints two tables for models/README.md: top-1 accuracy on each split, once as it is and once with the probabilities
+of the face and of its mirror image averaged; and on PrivateTest damaged as cameras and face detectors do.
+
+$ python benchmarks/accuracy.py
+$ python benchmarks/accuracy.py --models data/sample/models --split PublicTest
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from preprocessing import DATA, PRIVATE_TEST, PUBLIC_TEST, TRAINING, USAGES, identities, run
+from saved_model import MODELS, load_model
+from test_model import predict
+from train_model import load_dataset
+
+
+def moved(faces, turn=0, zoom=1, right=0, down=0):
+    """Faces uint8 (n, 48, 48, 1) turned by degrees, drawn larger, and shifted by parts of their size."""
+    size = faces.shape[1]
+    warp = cv2.getRotationMatrix2D(((size - 1) / 2,) * 2, turn, zoom) + np.array([[0, 0, right], [0, 0, down]]) * size
+    return np.stack([cv2.warpAffine(face, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                     for face in faces])[..., None]
+
+
+def lit(faces, factor):
+    return np.clip(np.rint(faces * factor), 0, 255).astype(np.uint8)
+
+
+def blurred(faces, sigma):
+    return np.stack([cv2.GaussianBlur(face, (0, 0), sigma) for face in faces])[..., None]
+
+
+def compressed(faces, quality):
+    files = [cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for face in faces]
+    return np.stack([cv2.imdecode(file, cv2.IMREAD_GRAYSCALE) for file in files])[..., None]
+
+
+DAMAGES = {
+    "blurred, sigma 1 pixel": lambda faces: blurred(faces, 1),
+    "40 % darker": lambda faces: lit(faces, 0.6),
+    "40 % brighter": lambda faces: lit(faces, 1.4),
+    "JPEG of quality 20": lambda faces: compressed(faces, 20),
+    "turned 15° left": lambda faces: moved(faces, turn=15),
+    "turned 15° right": lambda faces: moved(faces, turn=-15),
+    "shifted 10 % left": lambda faces: moved(faces, right=-0.1),
+    "shifted 10 % right": lambda faces: moved(faces, right=0.1),
+    "shifted 10 % up": lambda faces: moved(faces, down=-0.1),
+    "shifted 10 % down": lambda faces: moved(faces, down=0.1),
+    "crop 15 % looser": lambda faces: moved(faces, zoom=1 / 1.15),
+    "crop 15 % tighter": lambda faces: moved(faces, zoom=1.15),
+}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
+    parser.add_argument("--split", choices=USAGES[1:], default=USAGES[PRIVATE_TEST],
+                        help="whose faces are damaged; to choose by, take PublicTest (default: %(default)s)")
+    args = parser.parse_args(argv)
+    faces, labels, usage = load_dataset(DATA)
+    labels, identity, network = labels.argmax(axis=1), identities(faces), load_model(args.models)
+
+    print("| faces | number | top-1 accuracy | with the mirror image |\n| --- | --- | --- | --- |")
+    twins = np.isin(identity, identity[usage == TRAINING])
+    for name, rows in (("PrivateTest", usage == PRIVATE_TEST),
+                       ("PrivateTest without twins in Training", (usage == PRIVATE_TEST) & ~twins),
+                       ("PublicTest", usage == PUBLIC_TEST)):
+        once = predict(network, faces[rows])
+        twice = once + predict(network, faces[rows][:, :, ::-1])
+        accuracies = [(shares.argmax(axis=1) == labels[rows]).mean() for shares in (once, twice)]
+        print(f"| {name} | {rows.sum():,} | {accuracies[0]:.2%} | {accuracies[1]:.2%} |")
+
+    rows = usage == USAGES.index(args.split)
+    print(f"\n| {args.split}, damaged | top-1 accuracy | lost |\n| --- | --- | --- |")
+
+    def accuracy(damage):
+        return (predict(network, damage(faces[rows])).argmax(axis=1) == labels[rows]).mean()
+
+    whole, accuracies = accuracy(lambda faces: faces), []
+    for name, damage in DAMAGES.items():
+        accuracies.append(accuracy(damage))
+        print(f"| {name} | {accuracies[-1]:.2%} | {100 * (whole - accuracies[-1]):.1f} |", flush=True)
+    print(f"| mean of these | {np.mean(accuracies):.2%} | {100 * (whole - np.mean(accuracies)):.1f} |")
+
+
+if __name__ == "__main__":
+    run(main)
