@@ -118,7 +118,7 @@ def all_devices():
         if len(devices) > 1:
             return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
     elif keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
-        return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
+        keras.distribution.set_distribution(keras.distribution.DataParallel())  # fit asks for it, too
     return contextlib.nullcontext()
 
 
@@ -321,8 +321,9 @@ def train(training, validation, settings, checkpoint, resume=False):
             if not np.isfinite(logs["loss"][0]):
                 raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or "
                                  "--batch-size")
-            loss, accuracy = network.evaluate(resize(validation[0], size).astype(np.float32), validation[1],
-                                              batch_size=256, verbose=0)
+            seen = predict_whole_batches(network, resize(validation[0], size), batch_size)
+            loss = float(-np.sum(validation[1] * np.log(np.maximum(seen, 1e-7)), axis=1).mean())
+            accuracy = float((seen.argmax(axis=1) == validation[1].argmax(axis=1)).mean())
             history.append({"epoch": epoch + 1, "size": size, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0],
                             "val_loss": loss, "val_accuracy": accuracy})
             save_checkpoint(network, checkpoint, settings, history)
@@ -335,6 +336,13 @@ def train(training, validation, settings, checkpoint, resume=False):
     return trained, history
 
 
+def predict_whole_batches(network, faces, batch_size=BATCH_SIZE):
+    """Probabilities float32 (n, 7) of faces uint8 (n, h, w, 1); several devices share no batch of another size."""
+    whole = -(-len(faces) // batch_size) * batch_size
+    repeated = np.resize(faces, (whole, *faces.shape[1:])).astype(np.float32)
+    return network.predict(repeated, batch_size=batch_size, verbose=0)[:len(faces)]
+
+
 def calibrate(network, faces, labels):
     """Make the probabilities as sure as they are right, on faces that training did not learn from.
 
@@ -343,7 +351,7 @@ def calibrate(network, faces, labels):
     most probable stays. faces are uint8 (n, 48, 48, 1), labels one-hot (n, 7).
     """
     last = network.layers[-1]
-    logits = np.log(np.maximum(network.predict(faces.astype(np.float32), batch_size=256, verbose=0), 1e-30))
+    logits = np.log(np.maximum(predict_whole_batches(network, faces), 1e-30))
 
     def cross_entropy(temperature):
         scaled = logits / temperature

@@ -88,7 +88,7 @@ def test_augmentation_lights_whole_faces(monkeypatch):
     assert lit.shape == (500, 40, 40, 1) and lit.dtype == np.uint8
     assert (lit == lit[:, :1, :1]).all()
     assert 120 <= lit.min() < 122 and lit.max() == 255  # 280 would have begun anew at 24
-    assert 0.26 < (lit[:, 0, 0, 0] == 255).mean() < 0.42  # a third: from 255 / 200 to 1.4
+    assert 0.11 < (lit[:, 0, 0, 0] == 255).mean() < 0.2  # from 255 / 200 to 1.4 of 0.6 to 1.4: 16 %
 
 
 def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch):
@@ -196,7 +196,7 @@ def test_labels_are_smoothed_or_softened_by_the_votes():
     np.testing.assert_allclose(opinion.sum(axis=1), 1, rtol=1e-5)
     # On the faces it learned from, a logistic regression gives each label as often as it is there.
     np.testing.assert_allclose(opinion[rows].mean(axis=0), one_hot[rows].mean(axis=0), atol=2e-3)
-    assert (opinion[:200].argmax(axis=1) == labels[:200]).mean() > 0.8
+    assert (opinion[:200].argmax(axis=1) == labels[:200]).mean() > 0.6  # by chance 0.14; half of the votes are ties
     relabelled = one_hot.copy()
     relabelled[300:] = np.eye(7, dtype=np.uint8)[(labels[300:] + 1) % 7]
     unseen = 2 * training_targets("both", relabelled, votes, rows)[0] - relabelled
@@ -291,14 +291,13 @@ def test_what_another_backend_trained_is_the_same_under_tensorflow(small_data, t
     assert process.returncode == 0, process.stderr
     process = run_script("test_model.py", *arguments, env={"KERAS_BACKEND": backend})
     assert process.returncode == 0, process.stderr
-    theirs = np.load(small_data / "predp.npy")
-    network = load_model(tmp_path)
-    np.testing.assert_allclose(predict(network, np.load(small_data / "modXtest.npy")), theirs, atol=1e-4)
-    assert theirs.std(axis=0).max() > 1e-3  # the faces are told apart
+    theirs, faces = np.log(np.load(small_data / "predp.npy")), np.load(small_data / "modXtest.npy")
+    assert theirs.std(axis=0).min() > 5e-4  # noise is hard to tell apart, and calibration makes that known
+    np.testing.assert_allclose(np.log(predict(load_model(tmp_path), faces)), theirs, atol=2e-5)
     assert not (tmp_path / "model.tflite").exists()
     process = run_script("train_model.py", "--models", tmp_path, "--export")
     assert process.returncode == 0, process.stderr
-    np.testing.assert_allclose(load_recogniser(tmp_path)(np.load(small_data / "modXtest.npy")), theirs, atol=1e-4)
+    np.testing.assert_allclose(np.log(load_recogniser(tmp_path)(faces)), theirs, atol=2e-5)
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(small_set, tmp_path, monkeypatch):
