@@ -42,7 +42,7 @@ from saved_model import STAMP, export_model, import_keras, load_model, models_fo
 import cv2
 import numpy as np
 
-EPOCHS = 100
+EPOCHS = 60
 BATCH_SIZE = 128
 SIZES = ((0.4, 32), (0.84, 40), (1.0, FACE_SIZE))  # up to this part of the epochs, faces of this size: small is fast
 PEAK_RATE = 0.1  # of the one-cycle schedule, for batches of 128; others in proportion (Goyal et al. 2017)
@@ -211,7 +211,7 @@ def training_batches(faces, labels, size, batch_size, seed):
             random = np.random.default_rng([*seed, index])
             return augment(faces[rows], size, random).astype(np.float32), labels[rows].astype(np.float32)
 
-    return Batches()
+    return Batches(workers=2)
 
 
 def learning_rate(steps, batch_size):
