@@ -211,6 +211,7 @@ def training_batches(faces, labels, size, batch_size, seed):
             random = np.random.default_rng([*seed, index])
             return augment(faces[rows], size, random).astype(np.float32), labels[rows].astype(np.float32)
 
+    # With one worker TensorFlow's pipeline tunes itself, and ends only at its next look at that: up to twice as late.
     return Batches(workers=2)
 
 
