@@ -15,8 +15,8 @@ import pytest
 from conftest import NO_DISPLAY, ROOT, assert_refused, run_script, write_video
 
 ODD = "Gesichter & Ausdrücke 表情"  # blanks, a sign that shells obey, letters that one or no code page has
-SCRIPTS = ("preprocessing.py", "train_model.py", "test_model.py", "confmatrix.py", "tables.py", "workers.py",
-           "recognise_image.py", "recognise_video.py", "webcam_live.py", "image_from_camera.py")
+SCRIPTS = ("preprocessing.py", "saved_model.py", "train_model.py", "test_model.py", "confmatrix.py", "tables.py",
+           "workers.py", "recognise_image.py", "recognise_video.py", "webcam_live.py", "image_from_camera.py")
 FRAMES = 25  # of the clip: a second, as webcam_live.py plays it at its own pace
 CONFIGURED = ("KERAS_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # what would stand in for HOME
 
