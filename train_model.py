@@ -82,7 +82,7 @@ def build_network(size=FACE_SIZE, normalization=None):
 
 
 def fused_normalization():
-    """keras.layers.BatchNormalization; on TensorFlow a kin of it that trains the network 1.4 times as fast.
+    """keras.layers.BatchNormalization; on TensorFlow a kin of it that is faster.
 
     Keras puts it together from many operations, TensorFlow has one of its own. The sums are the same.
     """

@@ -128,7 +128,7 @@ def data(small_set, tmp_path_factory):
 
 def test_train_model(data, tmp_path):
     models = tmp_path / "models"
-    names = ["model.json", "model.weights.h5", "model.tflite", "history.csv", "training_curves.png"]
+    names = ["model.json", "model.weights.h5", "architecture.png", "model.tflite", "history.csv", "training_curves.png"]
     seeds = iter(range(1000))
     seen = []
 
@@ -139,7 +139,7 @@ def test_train_model(data, tmp_path):
         assert None not in mark
         if not seen or mark != seen[-1]:
             if seen:
-                for one in (1, 2, 3, 4):  # all but the layers differ: nothing is left of the run before
+                for one in (1, 3, 4, 5):  # all but the layers differ: nothing is left of the run before
                     assert mark[one] != seen[-1][one]
             seen.append(mark)
             load_recogniser(models)
@@ -172,7 +172,8 @@ def test_test_model(data, tmp_path):
         np.testing.assert_array_equal(np.load(paths[1]), probabilities.argmax(axis=1))
         seen.add(fingerprint(*paths))
 
-    with killable("test_model", "keras", "tensorflow", "tqdm", "sklearn.metrics") as run:
+    with killable("test_model", "keras", "tensorflow", "tqdm", "pandas", "sklearn.metrics",
+                  "matplotlib.backends.backend_agg") as run:
         kill_again_and_again(run, lambda: ["--data", copy, "--models", tmp_path / choose()], tmp_path, check)
     assert len(seen) == 2
 
