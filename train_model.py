@@ -129,7 +129,7 @@ def trainable_rows(faces, usage):
 
 
 def training_targets(kind, labels, votes, rows):
-    """What the network should say of each face, float32 (N, 7), and of which faces it can be said, bool (N,).
+    """What the network should say of each face, float32 (N, 7), and for which faces that is known, bool (N,).
 
     labels are one-hot (N, 7), votes (N, 10) or None; `rows` are those that may be learned from. Kinds are
     "fer2013": the label, smoothed (Szegedy et al. 2016);
@@ -137,15 +137,16 @@ def training_targets(kind, labels, votes, rows):
     for faces of which no more votes say that they show something else;
     "both": the label and, in its stead for SECOND_OPINION of its weight, the opinion of the votes.
     """
+    every = np.full(len(labels), True)
     if kind == "fer2013":
-        return np.float32((1 - LABEL_SMOOTHING) * labels + LABEL_SMOOTHING / len(EXPRESSIONS)), rows
+        return np.float32((1 - LABEL_SMOOTHING) * labels + LABEL_SMOOTHING / len(EXPRESSIONS)), every
     if kind == "both":
         opinion = second_opinion(votes, labels.argmax(axis=1), rows)
-        return np.float32((1 - SECOND_OPINION) * labels + SECOND_OPINION * opinion), rows
+        return np.float32((1 - SECOND_OPINION) * labels + SECOND_OPINION * opinion), every
     votes = np.where(votes > 1, votes, 0)
     seven, others = votes[:, :len(EXPRESSIONS)], votes[:, len(EXPRESSIONS):]
-    rows = rows & (seven.max(axis=1) > others.max(axis=1))
-    return np.float32(seven / np.maximum(seven.sum(axis=1, keepdims=True), 1)), rows
+    shares = np.float32(seven / np.maximum(seven.sum(axis=1, keepdims=True), 1))
+    return shares, seven.max(axis=1) > others.max(axis=1)
 
 
 def second_opinion(votes, labels, rows):
@@ -449,10 +450,11 @@ def main(argv=None):
     rows, validation = trainable_rows(faces, usage), usage == PUBLIC_TEST
     if not rows.any() or not validation.any():
         raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
-    targets, rows = training_targets(settings["labels"], labels, votes, rows)
+    targets, known = training_targets(settings["labels"], labels, votes, rows)
+    rows &= known
     if settings["labels"] == "ferplus":
-        labels = np.uint8(targets == targets.max(axis=1, keepdims=True))
-        validation &= (labels.sum(axis=1) == 1) & (targets.max(axis=1) > 0.5)
+        labels = np.uint8(targets > 0.5)
+        validation &= known & labels.any(axis=1)
     print(f"training on {rows.sum():,} of {(usage == TRAINING).sum():,} Training faces: flat ones and those that also "
           f"stand in another split are left out; validating on {validation.sum():,}")
     test_faces = save_test_faces(args.data)
