@@ -197,8 +197,11 @@ def face_size(epoch, epochs):
     return next(size for part, size in SIZES if (epoch + 1) / epochs <= part)
 
 
-def training_batches(faces, labels, size, batch_size, seed):
-    """A keras.utils.PyDataset of one epoch's augmented batches; the incomplete last one is left out."""
+def training_batches(faces, labels, size, batch_size, seed, workers=1):
+    """A keras.utils.PyDataset of one epoch's augmented batches; the incomplete last one is left out.
+
+    Two workers make them in threads of their own.
+    """
     import keras
 
     order = np.random.default_rng(seed).permutation(len(faces))
@@ -212,8 +215,7 @@ def training_batches(faces, labels, size, batch_size, seed):
             random = np.random.default_rng([*seed, index])
             return augment(faces[rows], size, random).astype(np.float32), labels[rows].astype(np.float32)
 
-    # With one worker TensorFlow's pipeline tunes itself, and ends only at its next look at that: up to twice as late.
-    return Batches(workers=2)
+    return Batches(workers=workers)
 
 
 def learning_rate(steps, batch_size):
@@ -294,6 +296,10 @@ def train(training, validation, settings, checkpoint, resume=False):
     steps = max(1, len(faces) // batch_size)
     keras.utils.set_random_seed(seed)
     network = compiled_network(steps * epochs, batch_size)
+    # With one worker TensorFlow's pipeline tunes itself, and ends only at its next look at that: up to twice as late.
+    # With two, and several devices, Keras 3.6 waits for ever.
+    strategy = getattr(network, "distribute_strategy", None)
+    workers = 2 if strategy and strategy.num_replicas_in_sync == 1 else 1
     history = []
     if resume:
         history = read_checkpoint(checkpoint)[1]
@@ -318,8 +324,9 @@ def train(training, validation, settings, checkpoint, resume=False):
             for layer in network.layers:
                 if isinstance(layer, keras.layers.Dropout):  # its chance is not in the checkpoint: draw it anew
                     layer.seed_generator.state.assign([seed, epoch])
-            logs = network.fit(training_batches(faces, labels, size, batch_size, [seed, epoch]), verbose=0,
-                               callbacks=[Progress()], shuffle=False).history  # they are in random order already
+            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], workers)
+            logs = network.fit(batches, verbose=0, callbacks=[Progress()],
+                               shuffle=False).history  # they are in random order already
             if not np.isfinite(logs["loss"][0]):
                 raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or "
                                  "--batch-size")

@@ -73,8 +73,8 @@ def main(argv=None):
         faces.astype(np.float32), labels, batch_size=ORIGINAL_BATCH, verbose=0, callbacks=[Clock()]))}
     for size in sizes:
         ways[f"ours, {size} x {size}"] = (train_model.BATCH_SIZE, lambda size=size: ours.fit(
-            train_model.training_batches(faces, labels, size, train_model.BATCH_SIZE, [0]), verbose=0, shuffle=False,
-            callbacks=[Clock()]))
+            train_model.training_batches(faces, labels, size, train_model.BATCH_SIZE, [0], workers=2), verbose=0,
+            shuffle=False, callbacks=[Clock()]))
     measured = {name: [] for name in ways}
     for turn in range(args.turns + 1):
         for name, (batch_size, train) in ways.items():

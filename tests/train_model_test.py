@@ -253,6 +253,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow
     cpu = tensorflow.config.list_physical_devices("CPU")[0]
     tensorflow.config.set_logical_device_configuration(cpu, [tensorflow.config.LogicalDeviceConfiguration()] * 2)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(8)  # both wait for each other in threads of these
 sys.path.insert(0, os.getcwd())
 import train_model
 build = train_model.build_network
@@ -274,7 +275,7 @@ def test_several_devices_share_the_training(small_data, tmp_path, backend):
         pytest.importorskip("jax")
     process = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES, "--data", str(small_data), "--models", str(tmp_path), "--epochs", "1",
-         "--batch-size", "14"], cwd=ROOT, capture_output=True, text=True,
+         "--batch-size", "14"], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
     assert process.returncode == 0, process.stderr
     assert "built for 2\n" in process.stdout
