@@ -48,6 +48,7 @@ SIZES = ((0.4, 32), (0.84, 40), (1.0, FACE_SIZE))  # up to this part of the epoc
 PEAK_RATE = 0.1  # of the one-cycle schedule, for batches of 128; others in proportion (Goyal et al. 2017)
 WARM_UP = 0.2  # the part of training in which the rate climbs to its peak
 WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with momentum 0.9
+LABELS = ("fer2013", "both", "ferplus")
 LABEL_SMOOTHING = 0.1
 SECOND_OPINION = 0.5  # how much the FER+ votes count with --labels both
 AUGMENTATION = {  # each ±
@@ -256,7 +257,8 @@ def read_checkpoint(path):
     try:
         with h5py.File(path) as file:
             settings, history = json.loads(file.attrs["settings"]), json.loads(file.attrs["history"])
-        if settings["epochs"] < len(history) or settings["batch_size"] < 1 or settings["seed"] < 0:
+        if (settings["epochs"] < len(history) or settings["batch_size"] < 1 or settings["seed"] < 0
+                or settings.setdefault("labels", LABELS[0]) not in LABELS):  # older ones do not say
             raise ValueError(f"its settings are {settings}")
         return settings, [dict(row) for row in history]
     except Exception as error:  # h5py raises whatever it stumbles over
@@ -420,7 +422,7 @@ def main(argv=None):
     parser.add_argument("--data", type=Path, metavar="FOLDER", default=DATA, help="what preprocessing.py wrote")
     parser.add_argument("--models", type=Path, metavar="FOLDER",
                         help="where to write (default: models/, or FOLDER/models with --data FOLDER)")
-    parser.add_argument("--labels", choices=("fer2013", "both", "ferplus"), default="fer2013",
+    parser.add_argument("--labels", choices=LABELS, default=LABELS[0],
                         help="learn FER2013's labels (default), FER+'s votes, or the labels softened by the votes")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="times through the faces (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces a step (default: %(default)s)")
@@ -455,15 +457,16 @@ def main(argv=None):
     models.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=models).close()  # whether it can be written to, before hours of training
     rows, validation = trainable_rows(faces, usage), usage == PUBLIC_TEST
-    if not rows.any() or not validation.any():
-        raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
     targets, known = training_targets(settings["labels"], labels, votes, rows)
     rows &= known
     if settings["labels"] == "ferplus":
         labels = np.uint8(targets > 0.5)
         validation &= known & labels.any(axis=1)
+    if not rows.any() or not validation.any():
+        raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
     print(f"training on {rows.sum():,} of {(usage == TRAINING).sum():,} Training faces: flat ones and those that also "
-          f"stand in another split are left out; validating on {validation.sum():,}")
+          f"stand in another split are left out{'' if known.all() else ', and those in which most see no expression'}; "
+          f"validating on {validation.sum():,}")
     test_faces = save_test_faces(args.data)
     try:
         network, history = train((faces[rows], targets[rows]), (faces[validation], labels[validation]), settings,

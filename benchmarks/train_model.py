@@ -49,7 +49,7 @@ def the_original():
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=18, help="of ours (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=train_model.EPOCHS, help="of ours (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=5, help="of each (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="in each turn (default: %(default)s)")
     args = parser.parse_args(argv)
@@ -57,7 +57,6 @@ def main(argv=None):
 
     original = the_original()
     ours = train_model.compiled_network(args.epochs * OUR_FACES // train_model.BATCH_SIZE, train_model.BATCH_SIZE)
-    keras.mixed_precision.set_global_policy("float32")
     random = np.random.default_rng(0)
     count = args.steps * train_model.BATCH_SIZE
     faces = random.integers(0, 256, (count, FACE_SIZE, FACE_SIZE, 1), np.uint8)
@@ -86,11 +85,11 @@ def main(argv=None):
     for name, rate in rates.items():
         print(f"{name}: {rate:.0f} images a second")
     whole = ORIGINAL_FACES * ORIGINAL_EPOCHS / rates["the original"]
-    quick = sum(OUR_FACES / rates["ours, {0} x {0}".format(train_model.face_size(epoch, args.epochs))]
+    grown = sum(OUR_FACES / rates["ours, {0} x {0}".format(train_model.face_size(epoch, args.epochs))]
                 for epoch in range(args.epochs))
     print(f"the original's {ORIGINAL_EPOCHS} epochs at this rate: {whole / 60:.0f} minutes")
-    print(f"train_model.py --epochs {args.epochs} at these rates: {quick / 60:.1f} minutes")
-    print(f"ratio: {whole / quick:.0f}")
+    print(f"train_model.py --epochs {args.epochs} at these rates: {grown / 60:.1f} minutes")
+    print(f"ratio: {whole / grown:.0f}")
 
 
 if __name__ == "__main__":

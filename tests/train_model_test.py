@@ -16,7 +16,9 @@ from train_model import (
     face_size,
     fused_normalization,
     learning_rate,
+    read_checkpoint,
     resize,
+    save_checkpoint,
     train,
     trainable_rows,
     training_batches,
@@ -479,3 +481,15 @@ def test_the_deployment_file_gives_what_keras_gives(shipped, small_set):
     through_keras = predict(load_model(shipped), faces)
     assert len(set(through_keras.argmax(axis=1))) > 1
     np.testing.assert_allclose(load_recogniser(shipped)(faces), through_keras, atol=1e-4)
+
+
+def test_a_checkpoint_says_which_labels_it_learns(tmp_path):
+    path = tmp_path / "checkpoint.weights.h5"
+    settings = {"epochs": 2, "batch_size": 14, "seed": 0}
+    for more, expected in (({}, "fer2013"), ({"labels": "both"}, "both"), ({"labels": "all"}, None)):
+        save_checkpoint(build_network(), path, settings | more, [])
+        if expected:
+            assert read_checkpoint(path) == (settings | {"labels": expected}, [])
+        else:
+            with pytest.raises(InputError, match="not a whole checkpoint"):
+                read_checkpoint(path)
