@@ -51,6 +51,7 @@ WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with mome
 LABELS = ("fer2013", "both", "ferplus")
 LABEL_SMOOTHING = 0.1
 SECOND_OPINION = 0.5  # how much the FER+ votes count with --labels both
+TEACHING = 0.5  # how much what the models before say counts with --after
 AUGMENTATION = {  # each ±
     "rotation": 15,  # degrees
     "scale": 0.15, "shift": 0.1, "light": 0.4}  # parts of 1, of the face, of the grey values
@@ -164,16 +165,28 @@ def second_opinion(votes, labels, rows):
     return LogisticRegression(max_iter=1000).fit(logarithms[rows], labels[rows]).predict_proba(logarithms)
 
 
-def augment(faces, size, random):
+def taught(targets, faces, teachers):
+    """The targets (n, 7) with, in their stead for TEACHING of their weight, what networks before say of the faces.
+
+    That tells which expressions a face is like, and labels that are wrong less surely (born-again networks,
+    Furlanello et al. 2018). It is the mean of all the teachers, of the faces (n, 48, 48, 1) and of their mirror images.
+    """
+    said = [predict_whole_batches(teacher, seen) for teacher in teachers for seen in (faces, faces[:, :, ::-1])]
+    return np.float32((1 - TEACHING) * targets + TEACHING * np.mean(said, axis=0))
+
+
+def augment(faces, size, random, strength=1):
     """Faces uint8 (n, h, w, 1) turned, scaled, shifted, mirrored, and lit at random, as (n, size, size, 1).
 
-    One warp does it all, the change of size included, so each pixel is interpolated once.
+    By up to `strength` times AUGMENTATION. One warp does it all, the change of size included, so each pixel is
+    interpolated once.
     """
+    rotation, scale, shift, light = (strength * AUGMENTATION[name] for name in ("rotation", "scale", "shift", "light"))
     count, height, width = faces.shape[:3]
     zoom = size / width
-    angle = np.deg2rad(random.uniform(-1, 1, count) * AUGMENTATION["rotation"])
-    scale = zoom * (1 + random.uniform(-1, 1, count) * AUGMENTATION["scale"])
-    shift = random.uniform(-1, 1, (count, 2)) * AUGMENTATION["shift"] * size
+    angle = np.deg2rad(random.uniform(-1, 1, count) * rotation)
+    scale = zoom * (1 + random.uniform(-1, 1, count) * scale)
+    shift = random.uniform(-1, 1, (count, 2)) * shift * size
     mirror = random.choice((-1, 1), count)
     warps = np.empty((count, 2, 3))
     warps[:, 0, 0], warps[:, 0, 1] = mirror * scale * np.cos(angle), -scale * np.sin(angle)
@@ -182,7 +195,7 @@ def augment(faces, size, random):
     warps[:, :, 2] = (size - 1) / 2 + shift - warps[:, :, :2] @ centre
     moved = [cv2.warpAffine(face, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
              for face, warp in zip(faces, warps)]
-    light = 1 + random.uniform(-1, 1, (count, 1, 1)) * AUGMENTATION["light"]
+    light = 1 + random.uniform(-1, 1, (count, 1, 1)) * light
     return np.clip(np.rint(np.stack(moved) * light), 0, 255).astype(np.uint8)[..., None]
 
 
@@ -198,7 +211,12 @@ def face_size(epoch, epochs):
     return next(size for part, size in SIZES if (epoch + 1) / epochs <= part)
 
 
-def training_batches(faces, labels, size, batch_size, seed, workers=1):
+def augmentation_strength(epochs):
+    """The fewer epochs, the gentler: a short training does not get to learn what becomes of faces at the ends."""
+    return min(1, 0.4 + epochs / 100)
+
+
+def training_batches(faces, labels, size, batch_size, seed, strength=1, workers=1):
     """A keras.utils.PyDataset of one epoch's augmented batches; the incomplete last one is left out.
 
     Two workers make them in threads of their own.
@@ -214,7 +232,7 @@ def training_batches(faces, labels, size, batch_size, seed, workers=1):
         def __getitem__(self, index):
             rows = order[index * batch_size:(index + 1) * batch_size]
             random = np.random.default_rng([*seed, index])
-            return augment(faces[rows], size, random).astype(np.float32), labels[rows].astype(np.float32)
+            return augment(faces[rows], size, random, strength).astype(np.float32), labels[rows].astype(np.float32)
 
     return Batches(workers=workers)
 
@@ -285,10 +303,11 @@ def compiled_network(steps, batch_size):
     return network
 
 
-def train(training, validation, settings, checkpoint, resume=False):
+def train(training, validation, settings, checkpoint, resume=False, begin=None):
     """Train the network and return it with its history, a list of dicts, one an epoch.
 
-    training and validation are (faces uint8 (n, 48, 48, 1), probabilities of their labels (n, 7)).
+    training and validation are (faces uint8 (n, 48, 48, 1), probabilities of their labels (n, 7));
+    `begin` are the weights to begin with, as its get_weights() gives them; without, they are drawn.
     """
     keras = import_keras()
     from tqdm import tqdm
@@ -303,6 +322,8 @@ def train(training, validation, settings, checkpoint, resume=False):
     strategy = getattr(network, "distribute_strategy", None)
     workers = 2 if strategy and strategy.num_replicas_in_sync == 1 else 1
     history = []
+    if begin:
+        network.set_weights(begin)
     if resume:
         history = read_checkpoint(checkpoint)[1]
         try:
@@ -326,7 +347,8 @@ def train(training, validation, settings, checkpoint, resume=False):
             for layer in network.layers:
                 if isinstance(layer, keras.layers.Dropout):  # its chance is not in the checkpoint: draw it anew
                     layer.seed_generator.state.assign([seed, epoch])
-            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], workers)
+            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], augmentation_strength(epochs),
+                                       workers)
             logs = network.fit(batches, verbose=0, callbacks=[Progress()],
                                shuffle=False).history  # they are in random order already
             if not np.isfinite(logs["loss"][0]):
@@ -392,6 +414,24 @@ def load_labels(path, count, made_by):
     return labels
 
 
+def load_teachers(after):
+    """The networks of a dict of folders and what weights_stamp said of each when the training began."""
+    networks = [load_model(Path(folder)) for folder in after]
+    for folder, stamp in after.items():
+        if weights_stamp(Path(folder)) != stamp:
+            raise InputError(f"{folder} holds another model than when this training began: restore it, or train anew")
+    if networks and [values.shape for values in networks[-1].get_weights()] != [
+            values.shape for values in build_network().get_weights()]:
+        raise InputError(f"{folder} holds another network than train_model.py makes, from which it cannot go on: "
+                         "give it earlier, not as the last after --after")
+    return networks
+
+
+def weights_stamp(folder):
+    """What the model's stamp says of its weights; None where there is none."""
+    return read_stamp(folder / STAMP).get("model.weights.h5")
+
+
 def load_votes(data, name, count, made_by):
     """The votes of FER+ that belong to a set of faces, uint8 (count, 10); None where the set has none."""
     stamp = read_stamp(data / {"fvotes.npy": "fdataX.sha256", "modvtest.npy": "modXtest.sha256"}[name])
@@ -424,6 +464,8 @@ def main(argv=None):
                         help="where to write (default: models/, or FOLDER/models with --data FOLDER)")
     parser.add_argument("--labels", choices=LABELS, default=LABELS[0],
                         help="learn FER2013's labels (default), FER+'s votes, or the labels softened by the votes")
+    parser.add_argument("--after", type=Path, nargs="+", metavar="FOLDER", default=(),
+                        help="go on from the last of these models, and learn from what they all say of the faces")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="times through the faces (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all chance (default: %(default)s)")
@@ -446,6 +488,7 @@ def main(argv=None):
     faces, labels, usage = load_dataset(args.data)
     votes = load_votes(args.data, "fvotes.npy", len(faces), "preprocessing.py --ferplus")
     settings = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed, "labels": args.labels,
+                "after": {str(folder.resolve()): weights_stamp(folder) for folder in args.after},
                 "data": read_stamp(args.data / "fdataX.sha256")}
     if args.resume:
         begun, settings = settings, read_checkpoint(checkpoint)[0]
@@ -462,15 +505,19 @@ def main(argv=None):
     if settings["labels"] == "ferplus":
         labels = np.uint8(targets > 0.5)
         validation &= known & labels.any(axis=1)
+    teachers = load_teachers(settings.get("after", {}))
     if not rows.any() or not validation.any():
         raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
     print(f"training on {rows.sum():,} of {(usage == TRAINING).sum():,} Training faces: flat ones and those that also "
           f"stand in another split are left out{'' if known.all() else ', and those in which most see no expression'}; "
           f"validating on {validation.sum():,}")
     test_faces = save_test_faces(args.data)
+    targets, begin = targets[rows], None
     try:
-        network, history = train((faces[rows], targets[rows]), (faces[validation], labels[validation]), settings,
-                                 checkpoint, args.resume)
+        if teachers:
+            targets, begin = taught(targets, faces[rows], teachers), teachers[-1].get_weights()
+        network, history = train((faces[rows], targets), (faces[validation], labels[validation]), settings,
+                                 checkpoint, args.resume, begin)
         temperature = calibrate(network, faces[validation], labels[validation])
         save_model(network, models, history)
     except KeyboardInterrupt:

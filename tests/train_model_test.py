@@ -11,6 +11,7 @@ from saved_model import MODELS, load_model, models_folder, save_model
 from test_model import calibration_error, predict, reliability
 from train_model import (
     augment,
+    augmentation_strength,
     build_network,
     calibrate,
     face_size,
@@ -19,6 +20,7 @@ from train_model import (
     read_checkpoint,
     resize,
     save_checkpoint,
+    taught,
     train,
     trainable_rows,
     training_batches,
@@ -113,6 +115,18 @@ def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch)
     same = augment(small_set[0], 48, random)
     mirrored = (same == small_set[0][:, :, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
+
+
+def test_augmentation_is_gentler_in_a_short_training(monkeypatch):
+    assert augmentation_strength(60) == augmentation_strength(500) == 1
+    assert 0.4 < augmentation_strength(1) < augmentation_strength(18) < 0.6
+    monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0, "light": 0.4})
+    half = augment(np.full((500, 48, 48, 1), 100, np.uint8), 48, np.random.default_rng(0), 0.5)
+    assert 80 <= half.min() < 81 and 119 < half.max() <= 120
+    strengths = []
+    monkeypatch.setattr(train_model, "augment", lambda faces, *given: strengths.append(given[2]) or faces)
+    training_batches(np.zeros((4, 48, 48, 1)), np.eye(7), 48, 2, [0, 0], 0.7)[1]
+    assert strengths == [0.7]
 
 
 def test_augmentation_turns_and_mirrors_without_skewing(monkeypatch):
@@ -481,6 +495,89 @@ def test_the_deployment_file_gives_what_keras_gives(shipped, small_set):
     through_keras = predict(load_model(shipped), faces)
     assert len(set(through_keras.argmax(axis=1))) > 1
     np.testing.assert_allclose(load_recogniser(shipped)(faces), through_keras, atol=1e-4)
+
+
+def test_teachers_say_of_faces_and_their_mirror_images_what_is_learned_too(small_set):
+    import keras
+
+    def network(weights):
+        """Tells only how bright the left and the right half of a face are."""
+        stack = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.AveragePooling2D((48, 24)),
+                                  keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")])
+        stack.set_weights([weights, np.zeros(7)])
+        return stack
+
+    random = np.random.default_rng(0)
+    weights = random.normal(0, 0.02, (2, 2, 7))
+    faces, labels = small_set[0].copy(), np.eye(7, dtype=np.float32)[small_set[1]]
+    faces[:, :, :24] //= random.integers(1, 9, (70, 1, 1, 1), np.uint8)
+    halves = np.stack([faces[:, :, :24].mean(axis=(1, 2, 3)), faces[:, :, 24:].mean(axis=(1, 2, 3))], axis=1)
+    said = np.mean([softmax(seen @ one, axis=1) for one in weights for seen in (halves, halves[:, ::-1])], axis=0)
+    targets = taught(labels, faces, [network(one) for one in weights])
+    np.testing.assert_allclose(targets, 0.5 * labels + 0.5 * said, atol=1e-4)
+    assert targets.dtype == np.float32 and said.std(axis=0).min() > 1e-3
+
+
+def test_training_goes_on_from_the_last_model_it_is_given(small_data, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    for name in ("first", "second"):
+        network = build_network()
+        network.set_weights([values + random.normal(0, 0.01, values.shape) if values.ndim > 1 else values
+                             for values in network.get_weights()])
+        save_model(network, tmp_path / name)
+    given = {}
+
+    def note(training, validation, settings, checkpoint, resume, begin):
+        given.update(targets=training[1], settings=settings, begin=begin)
+        return None, [{"val_accuracy": 0.5}]
+    monkeypatch.setattr(train_model, "train", note)
+    monkeypatch.setattr(train_model, "calibrate", lambda *_: 1)
+    monkeypatch.setattr(train_model, "save_model", lambda *_: None)
+    arguments = ["--data", str(small_data), "--models", str(tmp_path / "third")]
+    after = ["--after", str(tmp_path / "first"), str(tmp_path / "second")]
+    train_model.main(arguments)
+    alone = given["targets"]
+    assert given["begin"] is None
+    train_model.main([*arguments, *after])
+    for values, expected in zip(given["begin"], load_model(tmp_path / "second").get_weights()):
+        np.testing.assert_array_equal(values, expected)
+    faces, usage = (np.load(small_data / name) for name in ("fdataX.npy", "fusage.npy"))
+    teachers = [load_model(tmp_path / name) for name in ("first", "second")]
+    np.testing.assert_allclose(given["targets"], taught(alone, faces[usage == 0], teachers), atol=1e-6)
+
+    # What it began with is in the checkpoint: --resume alone goes on, unless a model has become another one.
+    checkpoint = tmp_path / "third/checkpoint.weights.h5"
+    save_checkpoint(build_network(), checkpoint, given["settings"], [{"epoch": 1}])
+    begun, taught_before = checkpoint.read_bytes(), given.pop("targets")
+    train_model.main([*arguments, "--resume"])
+    np.testing.assert_array_equal(given["targets"], taught_before)
+    checkpoint.write_bytes(begun)
+    save_model(build_network(), tmp_path / "first")
+    with pytest.raises(InputError, match="first holds another model than when this training began"):
+        train_model.main([*arguments, "--resume"])
+
+
+def test_training_begins_with_the_weights_it_is_given(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_model, "SIZES", ((1, 16),))
+    monkeypatch.setattr(train_model, "PEAK_RATE", 0)
+    begin = build_network().get_weights()
+    faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    network, _ = train((faces[:56], labels[:56]), (faces[56:], labels[56:]), {"epochs": 1, "batch_size": 14, "seed": 9},
+                       tmp_path / "checkpoint.weights.h5", begin=begin)
+    for variable, expected, seen in zip(network.weights, begin, network.get_weights()):
+        if "moving" not in variable.name:
+            np.testing.assert_array_equal(seen, expected, err_msg=variable.path)
+
+
+def test_a_network_of_other_layers_is_no_beginning(small_data, tmp_path):
+    import keras
+
+    save_model(keras.Sequential([keras.Input((48, 48, 1)), keras.layers.GlobalAveragePooling2D(),
+                                 keras.layers.Dense(7, activation="softmax")]), tmp_path / "other")
+    assert_refused(run_script("train_model.py", "--data", small_data, "--models", tmp_path / "new", "--after",
+                              tmp_path / "other"), tmp_path / "other", "another network")
+    assert_refused(run_script("train_model.py", "--data", small_data, "--models", tmp_path / "new", "--after",
+                              tmp_path / "nowhere"), tmp_path / "nowhere", "not there")
 
 
 def test_a_checkpoint_says_which_labels_it_learns(tmp_path):
