@@ -1,9 +1,11 @@
 """What several tests need: a small FER2013, a small model, a portrait, and scripts run for real."""
+import faulthandler
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+PATIENCE = 60  # seconds for the process to end when all tests are done
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """Where threads of the libraries keep the process from ending, say where they stand, and end it as the tests did.
+
+    The scripts have processes of their own, which are to end by themselves.
+    """
+    def end():
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        os._exit(getattr(config, "status", 1))
+
+    timer = threading.Timer(PATIENCE, end)
+    timer.daemon = True
+    timer.start()
 
 
 def run_script(name, *arguments, cwd=None, env=None):
