@@ -7,7 +7,7 @@ models/architecture.png, models/history.csv and models/training_curves.png, with
 tells that these belong together; into data/ modXtest.npy and modytest.npy, the test faces.
 
 $ python train_model.py
-$ python train_model.py --epochs 18   # quick
+$ python train_model.py --quick       # a quarter of an hour on two cores, and less sure
 $ python train_model.py --resume      # go on after an interruption
 $ python train_model.py --export      # only make model.tflite and architecture.png anew
 $ KERAS_BACKEND=torch python train_model.py
@@ -42,10 +42,13 @@ from saved_model import STAMP, export_model, import_keras, load_model, models_fo
 import cv2
 import numpy as np
 
-EPOCHS = 60
 BATCH_SIZE = 128
-SIZES = ((0.4, 32), (0.84, 40), (1.0, FACE_SIZE))  # up to this part of the epochs, faces of this size: small is fast
-PEAK_RATE = 0.1  # of the one-cycle schedule, for batches of 128; others in proportion (Goyal et al. 2017)
+THOROUGH = {
+    "epochs": 60,
+    "sizes": ((0.4, 32), (0.84, 40), (1, FACE_SIZE)),  # of the faces, up to this part of the epochs: small is fast
+    "peak": 0.1,  # of the one-cycle rate, for batches of 128; others in proportion (Goyal et al. 2017)
+    "augmentation": 1}  # how much of AUGMENTATION
+QUICK = {"epochs": 21, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), "peak": 0.3, "augmentation": 0.6}
 WARM_UP = 0.2  # the part of training in which the rate climbs to its peak
 WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with momentum 0.9
 LABELS = ("fer2013", "both", "ferplus")
@@ -206,14 +209,9 @@ def resize(faces, size):
     return np.stack([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA) for face in faces])[..., None]
 
 
-def face_size(epoch, epochs):
+def face_size(epoch, epochs, sizes=THOROUGH["sizes"]):
     """The size of the faces in this epoch, counted from 0; the last has the full size."""
-    return next(size for part, size in SIZES if (epoch + 1) / epochs <= part)
-
-
-def augmentation_strength(epochs):
-    """The fewer epochs, the gentler: a short training does not get to learn what becomes of faces at the ends."""
-    return min(1, 0.4 + epochs / 100)
+    return next(size for part, size in sizes if (epoch + 1) / epochs <= part)
 
 
 def training_batches(faces, labels, size, batch_size, seed, strength=1, workers=1):
@@ -237,11 +235,11 @@ def training_batches(faces, labels, size, batch_size, seed, strength=1, workers=
     return Batches(workers=workers)
 
 
-def learning_rate(steps, batch_size):
+def learning_rate(steps, batch_size, peak=THOROUGH["peak"]):
     """The one-cycle schedule (Smith and Topin 2018): up to the peak, then a cosine down to nothing."""
     import keras
 
-    peak, warm_up = PEAK_RATE * batch_size / BATCH_SIZE, int(WARM_UP * steps)
+    peak, warm_up = peak * batch_size / BATCH_SIZE, int(WARM_UP * steps)
     return keras.optimizers.schedules.CosineDecay(peak / 10, warmup_target=peak, warmup_steps=warm_up,
                                                   decay_steps=steps - warm_up)
 
@@ -284,7 +282,7 @@ def read_checkpoint(path):
                          "run train_model.py without --resume") from None
 
 
-def compiled_network(steps, batch_size):
+def compiled_network(steps, batch_size, way=THOROUGH):
     """The network for so many steps of training, on all devices, and in bfloat16 where the processor has that."""
     import keras
 
@@ -293,7 +291,7 @@ def compiled_network(steps, batch_size):
     with all_devices():
         network = build_network(None, fused_normalization())
         network.compile(
-            optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size), momentum=0.9, nesterov=True,
+            optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size, way["peak"]), momentum=0.9, nesterov=True,
                                            weight_decay=WEIGHT_DECAY),
             loss="categorical_crossentropy", metrics=["accuracy"],
             # Keras leaves XLA off on a processor, where it doubles the speed in float32.
@@ -313,10 +311,11 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
     from tqdm import tqdm
 
     epochs, batch_size, seed = settings["epochs"], settings["batch_size"], settings["seed"]
+    way = QUICK if settings.get("quick") else THOROUGH
     faces, labels = training
     steps = max(1, len(faces) // batch_size)
     keras.utils.set_random_seed(seed)
-    network = compiled_network(steps * epochs, batch_size)
+    network = compiled_network(steps * epochs, batch_size, way)
     # With one worker TensorFlow's pipeline tunes itself, and ends only at its next look at that: up to twice as late.
     # With two, and several devices, Keras 3.6 waits for ever.
     strategy = getattr(network, "distribute_strategy", None)
@@ -332,7 +331,8 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
             raise InputError(f"{checkpoint} is not a whole checkpoint of this network ({first_line(error)}): "
                              "run train_model.py without --resume") from None
 
-    work = [face_size(epoch, epochs) ** 2 for epoch in range(epochs)]  # the time a step takes is in proportion
+    sizes = [face_size(epoch, epochs, way["sizes"]) for epoch in range(epochs)]
+    work = [size ** 2 for size in sizes]  # the time a step takes is in proportion
     with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
               bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}") as bar:
 
@@ -342,13 +342,12 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
                 bar.set_postfix_str(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}", refresh=False)
 
         for epoch in range(len(history), epochs):
-            size = face_size(epoch, epochs)
+            size = sizes[epoch]
             bar.set_description(f"epoch {epoch + 1}/{epochs}, faces {size} x {size}")
             for layer in network.layers:
                 if isinstance(layer, keras.layers.Dropout):  # its chance is not in the checkpoint: draw it anew
                     layer.seed_generator.state.assign([seed, epoch])
-            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], augmentation_strength(epochs),
-                                       workers)
+            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], way["augmentation"], workers)
             logs = network.fit(batches, verbose=0, callbacks=[Progress()],
                                shuffle=False).history  # they are in random order already
             if not np.isfinite(logs["loss"][0]):
@@ -466,13 +465,17 @@ def main(argv=None):
                         help="learn FER2013's labels (default), FER+'s votes, or the labels softened by the votes")
     parser.add_argument("--after", type=Path, nargs="+", metavar="FOLDER", default=(),
                         help="go on from the last of these models, and learn from what they all say of the faces")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="times through the faces (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true",
+                        help="begin with smaller faces, at a higher rate: a quarter of the time, and less sure")
+    parser.add_argument("--epochs", type=int, metavar="N",
+                        help=f"times through the faces (default: {THOROUGH['epochs']}, quick {QUICK['epochs']})")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all chance (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch, with its settings")
     parser.add_argument("--export", action="store_true",
                         help="do not train, only make model.tflite and architecture.png of the model")
     args = parser.parse_args(argv)
+    args.epochs = args.epochs if args.epochs is not None else (QUICK if args.quick else THOROUGH)["epochs"]
     for name in ("epochs", "batch_size"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")
@@ -487,7 +490,8 @@ def main(argv=None):
 
     faces, labels, usage = load_dataset(args.data)
     votes = load_votes(args.data, "fvotes.npy", len(faces), "preprocessing.py --ferplus")
-    settings = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed, "labels": args.labels,
+    settings = {"epochs": args.epochs, "quick": args.quick, "batch_size": args.batch_size, "seed": args.seed,
+                "labels": args.labels,
                 "after": {str(folder.resolve()): weights_stamp(folder) for folder in args.after},
                 "data": read_stamp(args.data / "fdataX.sha256")}
     if args.resume:

@@ -137,7 +137,7 @@ BREAKS = (  # what is broken, in which file, the text that stands there once, wh
      "warmup_steps=warm_up", "warmup_steps=1",
      "tests/train_model_test.py::test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing"),
     ("the learning rate falls to nothing in the first epoch", "train_model.py",
-     "compiled_network(steps * epochs, batch_size)", "compiled_network(steps, batch_size)",
+     "compiled_network(steps * epochs, batch_size, way)", "compiled_network(steps, batch_size, way)",
      "tests/train_model_test.py::test_a_resumed_run_ends_like_an_uninterrupted_one"),
     ("labels are not smoothed", "train_model.py",
      "(1 - LABEL_SMOOTHING) * labels + LABEL_SMOOTHING / len(EXPRESSIONS)", "labels",

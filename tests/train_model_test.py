@@ -11,7 +11,6 @@ from saved_model import MODELS, load_model, models_folder, save_model
 from test_model import calibration_error, predict, reliability
 from train_model import (
     augment,
-    augmentation_strength,
     build_network,
     calibrate,
     face_size,
@@ -117,9 +116,7 @@ def test_augmentation_moves_faces_only_as_far_as_it_says(small_set, monkeypatch)
     assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
 
 
-def test_augmentation_is_gentler_in_a_short_training(monkeypatch):
-    assert augmentation_strength(60) == augmentation_strength(500) == 1
-    assert 0.4 < augmentation_strength(1) < augmentation_strength(18) < 0.6
+def test_augmentation_may_be_gentler(monkeypatch):
     monkeypatch.setattr(train_model, "AUGMENTATION", {"rotation": 0, "scale": 0, "shift": 0, "light": 0.4})
     half = augment(np.full((500, 48, 48, 1), 100, np.uint8), 48, np.random.default_rng(0), 0.5)
     assert 80 <= half.min() < 81 and 119 < half.max() <= 120
@@ -175,8 +172,8 @@ def test_an_epoch_gives_each_face_once_with_its_label(small_set, monkeypatch):
 
 
 def test_the_losses_are_those_counted_by_hand(small_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_model, "SIZES", ((1, 16),))
-    monkeypatch.setattr(train_model, "PEAK_RATE", 0.3)  # so that it soon is sure of something
+    monkeypatch.setitem(train_model.THOROUGH, "sizes", ((1, 16),))
+    monkeypatch.setitem(train_model.THOROUGH, "peak", 0.3)  # so that it soon is sure of something
     monkeypatch.setattr(train_model, "processor_has_bfloat16", lambda: False)
     faces, labels = small_set[0], np.arange(70) % 2
     one_hot = np.eye(7, dtype=np.uint8)
@@ -319,14 +316,14 @@ def test_what_another_backend_trained_is_the_same_under_tensorflow(small_data, t
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(small_set, tmp_path, monkeypatch):
     """In this process, with small faces; the killed run below does it for real."""
-    monkeypatch.setattr(train_model, "SIZES", ((1, 16),))
+    monkeypatch.setitem(train_model.THOROUGH, "sizes", ((1, 16),))
     schedule, steps = train_model.learning_rate, []
     monkeypatch.setattr(train_model, "learning_rate", lambda *asked: steps.append(asked) or schedule(*asked))
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
     parts = (faces[:56], labels[:56]), (faces[56:], labels[56:])
     settings = {"epochs": 2, "batch_size": 14, "seed": 3}
     whole, history = train(*parts, settings, tmp_path / "whole.weights.h5")
-    assert steps == [(8, 14)]  # of both epochs
+    assert steps == [(8, 14, 0.1)]  # of both epochs
 
     save, checkpoint = train_model.save_checkpoint, tmp_path / "begun.weights.h5"
 
@@ -396,12 +393,37 @@ def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing():
     assert rates[0] == pytest.approx(0.01) and rates[200] == pytest.approx(0.1) and rates[1000] == pytest.approx(0)
     assert np.argmax(rates) == 200
     assert float(learning_rate(1000, 32)(200)) == pytest.approx(0.025)
+    assert float(learning_rate(1000, 128, 0.3)(200)) == pytest.approx(0.3)
 
 
 def test_faces_grow_and_the_last_epoch_has_the_full_size():
     sizes = [face_size(epoch, 36) for epoch in range(36)]
     assert sizes == sorted(sizes) and set(sizes) == {32, 40, 48}
     assert [face_size(epochs - 1, epochs) for epochs in (1, 2, 3, 7)] == [48] * 4
+
+
+def test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such(small_data, tmp_path, monkeypatch):
+    given, build = [], train_model.training_batches
+
+    def note(faces, labels, size, batch_size, seed, strength, workers):
+        given.append((size, strength))
+        return build(faces, labels, size, batch_size, seed, strength, workers)
+    monkeypatch.setattr(train_model, "training_batches", note)
+    arguments = ["--data", str(small_data), "--models", str(tmp_path), "--batch-size", "28"]
+    save, checkpoint = train_model.save_checkpoint, tmp_path / "checkpoint.weights.h5"
+
+    def save_and_stop(*it):
+        save(*it)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(train_model, "save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt, match="1 of 4 epochs are kept"):
+        train_model.main([*arguments, "--quick", "--epochs", "4"])
+    assert read_checkpoint(checkpoint)[0]["quick"]
+    monkeypatch.setattr(train_model, "save_checkpoint", save)
+    train_model.main([*arguments, "--resume"])
+    assert given == [(24, 0.6), (32, 0.6), (40, 0.6), (48, 0.6)]
+    assert pd.read_csv(tmp_path / "history.csv")["size"].tolist() == [24, 32, 40, 48]
+    assert train_model.QUICK["epochs"] < train_model.THOROUGH["epochs"]
 
 
 def test_other_data_never_replaces_the_shipped_model(tmp_path):
@@ -558,8 +580,8 @@ def test_training_goes_on_from_the_last_model_it_is_given(small_data, tmp_path, 
 
 
 def test_training_begins_with_the_weights_it_is_given(small_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_model, "SIZES", ((1, 16),))
-    monkeypatch.setattr(train_model, "PEAK_RATE", 0)
+    monkeypatch.setitem(train_model.THOROUGH, "sizes", ((1, 16),))
+    monkeypatch.setitem(train_model.THOROUGH, "peak", 0)
     begin = build_network().get_weights()
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
     network, _ = train((faces[:56], labels[:56]), (faces[56:], labels[56:]), {"epochs": 1, "batch_size": 14, "seed": 9},
