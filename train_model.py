@@ -9,6 +9,7 @@ tells that these belong together; into data/ modXtest.npy and modytest.npy, the 
 $ python train_model.py
 $ python train_model.py --quick       # a quarter of an hour on two cores, and less sure
 $ python train_model.py --resume      # go on after an interruption
+$ python train_model.py --after data/first data/second   # go on from the second model, and learn from both
 $ python train_model.py --export      # only make model.tflite and architecture.png anew
 $ KERAS_BACKEND=torch python train_model.py
 """
