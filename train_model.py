@@ -48,8 +48,10 @@ THOROUGH = {
     "epochs": 60,
     "sizes": ((0.4, 32), (0.84, 40), (1, FACE_SIZE)),  # of the faces, up to this part of the epochs: small is fast
     "peak": 0.1,  # of the one-cycle rate, for batches of 128; others in proportion (Goyal et al. 2017)
-    "augmentation": 1}  # how much of AUGMENTATION
-QUICK = {"epochs": 21, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), "peak": 0.3, "augmentation": 0.6}
+    "augmentation": 1,  # how much of AUGMENTATION
+    "filters": (32, 64, 128, 256)}  # of the pairs of convolutions; the first take the most time
+QUICK = {"epochs": 30, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), "peak": 0.2, "augmentation": 0.7,
+         "filters": (16, 48, 128, 256)}
 WARM_UP = 0.2  # the part of training in which the rate climbs to its peak
 WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with momentum 0.9
 LABELS = ("fer2013", "both", "ferplus")
@@ -61,7 +63,7 @@ AUGMENTATION = {  # each ±
     "scale": 0.15, "shift": 0.1, "light": 0.4}  # parts of 1, of the face, of the grey values
 
 
-def build_network(size=FACE_SIZE, normalization=None):
+def build_network(size=FACE_SIZE, normalization=None, filters=THOROUGH["filters"]):
     """The network: grey faces (n, size, size, 1) with values 0 to 255 → probabilities (n, 7).
 
     LeNet's line: convolution, pooling, dense. `size` None takes faces of any size; the weights
@@ -70,18 +72,19 @@ def build_network(size=FACE_SIZE, normalization=None):
     import keras
     from keras import layers
 
-    def convolution(filters):
-        return [layers.Conv2D(filters, 3, padding="same", use_bias=False),
-                (normalization or layers.BatchNormalization)(momentum=0.9),  # follows a few steps' small sets, too
-                layers.ReLU()]
+    def pair(count):
+        return [layer for _ in range(2) for layer in (
+            layers.Conv2D(count, 3, padding="same", use_bias=False),
+            (normalization or layers.BatchNormalization)(momentum=0.9),  # follows a few steps' small sets, too
+            layers.ReLU())]
 
     return keras.Sequential([
         keras.Input((size, size, 1)),
         layers.Rescaling(1 / 127.5, offset=-1),  # inside the network, so no caller can scale otherwise
-        *convolution(32), *convolution(32), layers.MaxPooling2D(),
-        *convolution(64), *convolution(64), layers.MaxPooling2D(),
-        *convolution(128), *convolution(128), layers.MaxPooling2D(),
-        *convolution(256), *convolution(256), layers.GlobalMaxPooling2D(),
+        *pair(filters[0]), layers.MaxPooling2D(),
+        *pair(filters[1]), layers.MaxPooling2D(),
+        *pair(filters[2]), layers.MaxPooling2D(),
+        *pair(filters[3]), layers.GlobalMaxPooling2D(),
         layers.Dropout(0.3),
         layers.Dense(len(EXPRESSIONS), activation="softmax", dtype="float32"),
     ], name="expressions")
@@ -283,6 +286,11 @@ def read_checkpoint(path):
                          "run train_model.py without --resume") from None
 
 
+def way_of(settings):
+    """How these settings train."""
+    return QUICK if settings.get("quick") else THOROUGH
+
+
 def compiled_network(steps, batch_size, way=THOROUGH):
     """The network for so many steps of training, on all devices, and in bfloat16 where the processor has that."""
     import keras
@@ -290,7 +298,7 @@ def compiled_network(steps, batch_size, way=THOROUGH):
     bfloat16 = processor_has_bfloat16()
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
     with all_devices():
-        network = build_network(None, fused_normalization())
+        network = build_network(None, fused_normalization(), way["filters"])
         network.compile(
             optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size, way["peak"]), momentum=0.9, nesterov=True,
                                            weight_decay=WEIGHT_DECAY),
@@ -312,7 +320,7 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
     from tqdm import tqdm
 
     epochs, batch_size, seed = settings["epochs"], settings["batch_size"], settings["seed"]
-    way = QUICK if settings.get("quick") else THOROUGH
+    way = way_of(settings)
     faces, labels = training
     steps = max(1, len(faces) // batch_size)
     keras.utils.set_random_seed(seed)
@@ -364,7 +372,7 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
                       f"validation {accuracy:.1%}", file=sys.stderr)
 
     keras.mixed_precision.set_global_policy("float32")
-    trained = build_network()
+    trained = build_network(filters=way["filters"])
     trained.set_weights(network.get_weights())
     return trained, history
 
@@ -414,16 +422,16 @@ def load_labels(path, count, made_by):
     return labels
 
 
-def load_teachers(after):
-    """The networks of a dict of folders and what weights_stamp said of each when the training began."""
-    networks = [load_model(Path(folder)) for folder in after]
-    for folder, stamp in after.items():
+def load_teachers(settings):
+    """The networks of the folders after --after, if they are still those of when the training began."""
+    networks = [load_model(Path(folder)) for folder in settings.get("after", {})]
+    for folder, stamp in settings.get("after", {}).items():
         if weights_stamp(Path(folder)) != stamp:
             raise InputError(f"{folder} holds another model than when this training began: restore it, or train anew")
     if networks and [values.shape for values in networks[-1].get_weights()] != [
-            values.shape for values in build_network().get_weights()]:
-        raise InputError(f"{folder} holds another network than train_model.py makes, from which it cannot go on: "
-                         "give it earlier, not as the last after --after")
+            values.shape for values in build_network(filters=way_of(settings)["filters"]).get_weights()]:
+        raise InputError(f"{folder} holds another network than the one to train, which cannot go on from it: give it "
+                         "earlier, not as the last after --after, and give --quick if that was trained with it")
     return networks
 
 
@@ -510,7 +518,7 @@ def main(argv=None):
     if settings["labels"] == "ferplus":
         labels = np.uint8(targets > 0.5)
         validation &= known & labels.any(axis=1)
-    teachers = load_teachers(settings.get("after", {}))
+    teachers = load_teachers(settings)
     if not rows.any() or not validation.any():
         raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
     print(f"training on {rows.sum():,} of {(usage == TRAINING).sum():,} Training faces: flat ones and those that also "

@@ -160,7 +160,7 @@ BREAKS = (  # what is broken, in which file, the text that stands there once, wh
      "augment(faces[rows], size, random, strength).astype", "augment(faces[rows], size, random).astype",
      "tests/train_model_test.py::test_augmentation_may_be_gentler"),
     ("a quick training is resumed as a thorough one", "train_model.py",
-     'way = QUICK if settings.get("quick") else THOROUGH', "way = THOROUGH if resume else QUICK",
+     "way = way_of(settings)", "way = THOROUGH if resume else QUICK",
      "tests/train_model_test.py::test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such"),
     ("teachers do not see mirror images", "train_model.py",
      "for seen in (faces, faces[:, :, ::-1])]", "for seen in (faces, faces)]",

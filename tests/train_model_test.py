@@ -270,13 +270,13 @@ if keras.backend.backend() == "tensorflow":
 sys.path.insert(0, os.getcwd())
 import train_model
 build = train_model.build_network
-def build_and_tell(*given):
+def build_and_tell(*given, **named):
     if keras.backend.backend() == "tensorflow":
         devices = tensorflow.distribute.get_strategy().num_replicas_in_sync
     else:
         devices = keras.distribution.distribution().device_mesh.devices.size if keras.distribution.distribution() else 1
     print("built for", devices)
-    return build(*given)
+    return build(*given, **named)
 train_model.build_network = build_and_tell
 train_model.main(sys.argv[1:])
 """
@@ -421,9 +421,12 @@ def test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such(small
     assert read_checkpoint(checkpoint)[0]["quick"]
     monkeypatch.setattr(train_model, "save_checkpoint", save)
     train_model.main([*arguments, "--resume"])
-    assert given == [(24, 0.6), (32, 0.6), (40, 0.6), (48, 0.6)]
+    assert given == [(24, 0.7), (32, 0.7), (40, 0.7), (48, 0.7)]
     assert pd.read_csv(tmp_path / "history.csv")["size"].tolist() == [24, 32, 40, 48]
-    assert train_model.QUICK["epochs"] < train_model.THOROUGH["epochs"]
+    assert load_model(tmp_path).count_params() < build_network().count_params()
+    train_model.main([*arguments, "--quick", "--epochs", "1", "--after", str(tmp_path)])
+    with pytest.raises(InputError, match="--quick if that was"):
+        train_model.main([*arguments, "--after", str(tmp_path)])
 
 
 def test_other_data_never_replaces_the_shipped_model(tmp_path):
