@@ -181,7 +181,7 @@ BREAKS = (  # what is broken, in which file, the text that stands there once, wh
      "        network.optimizer.build(network.trainable_variables)\n", "",
      "tests/train_model_test.py::test_a_resumed_run_ends_like_an_uninterrupted_one"),
     ("resuming draws other chances than an uninterrupted run", "train_model.py",
-     "size, batch_size, [seed, epoch], workers)", "size, batch_size, [seed, epoch, resume], workers)",
+     "batch_size, [seed, epoch], way", "batch_size, [seed, epoch, resume], way",
      "tests/train_model_test.py::test_a_resumed_run_ends_like_an_uninterrupted_one"),
     ("the last epoch is trained on small faces", "train_model.py",
      "if (epoch + 1) / epochs <= part", "if epoch / epochs < part",
