@@ -121,7 +121,7 @@ def test_augmentation_may_be_gentler(monkeypatch):
     half = augment(np.full((500, 48, 48, 1), 100, np.uint8), 48, np.random.default_rng(0), 0.5)
     assert 80 <= half.min() < 81 and 119 < half.max() <= 120
     strengths = []
-    monkeypatch.setattr(train_model, "augment", lambda faces, *given: strengths.append(given[2]) or faces)
+    monkeypatch.setattr(train_model, "augment", lambda faces, *given: strengths.extend(given[2:]) or faces)
     training_batches(np.zeros((4, 48, 48, 1)), np.eye(7), 48, 2, [0, 0], 0.7)[1]
     assert strengths == [0.7]
 
