@@ -278,7 +278,8 @@ def read_checkpoint(path):
         with h5py.File(path) as file:
             settings, history = json.loads(file.attrs["settings"]), json.loads(file.attrs["history"])
         if (settings["epochs"] < len(history) or settings["batch_size"] < 1 or settings["seed"] < 0
-                or settings.setdefault("labels", LABELS[0]) not in LABELS):  # older ones do not say
+                or settings.setdefault("labels", LABELS[0]) not in LABELS  # older ones do not say
+                or not isinstance(settings.get("after", {}), dict)):
             raise ValueError(f"its settings are {settings}")
         return settings, [dict(row) for row in history]
     except Exception as error:  # h5py raises whatever it stumbles over
@@ -475,7 +476,7 @@ def main(argv=None):
     parser.add_argument("--after", type=Path, nargs="+", metavar="FOLDER", default=(),
                         help="go on from the last of these models, and learn from what they all say of the faces")
     parser.add_argument("--quick", action="store_true",
-                        help="begin with smaller faces, at a higher rate: a quarter of the time, and less sure")
+                        help="fewer filters, smaller faces at first, a higher rate: a third of the time, and less sure")
     parser.add_argument("--epochs", type=int, metavar="N",
                         help=f"times through the faces (default: {THOROUGH['epochs']}, quick {QUICK['epochs']})")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces a step (default: %(default)s)")

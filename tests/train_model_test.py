@@ -608,7 +608,8 @@ def test_a_network_of_other_layers_is_no_beginning(small_data, tmp_path):
 def test_a_checkpoint_says_which_labels_it_learns(tmp_path):
     path = tmp_path / "checkpoint.weights.h5"
     settings = {"epochs": 2, "batch_size": 14, "seed": 0}
-    for more, expected in (({}, "fer2013"), ({"labels": "both"}, "both"), ({"labels": "all"}, None)):
+    for more, expected in (({}, "fer2013"), ({"labels": "both"}, "both"), ({"labels": "all"}, None),
+                           ({"after": ["models"]}, None)):
         save_checkpoint(build_network(), path, settings | more, [])
         if expected:
             assert read_checkpoint(path) == (settings | {"labels": expected}, [])
