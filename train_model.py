@@ -44,28 +44,30 @@ import cv2
 import numpy as np
 
 BATCH_SIZE = 128
-FILTERS = 16, 48, 128, 256  # of the pairs of convolutions; the first take the most time
 THOROUGH = {
-    "epochs": 100,
-    "sizes": ((0.3, 24), (0.6, 32), (0.85, 40), (1, FACE_SIZE)),  # of the faces, up to this part of the epochs
-    "peak": 0.2,  # of the one-cycle rate, for batches of 128; others in proportion (Goyal et al. 2017)
-    "augmentation": 1}  # how much of AUGMENTATION
-QUICK = {"epochs": 30, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), "peak": 0.3, "augmentation": 0.7}
+    "epochs": 60,
+    "sizes": ((0.4, 32), (0.84, 40), (1, FACE_SIZE)),  # of the faces, up to this part of the epochs: small is fast
+    "peak": 0.1,  # of the one-cycle rate, for batches of 128; others in proportion (Goyal et al. 2017)
+    "augmentation": 1,  # how much of AUGMENTATION
+    "filters": (32, 64, 128, 256),  # of the pairs of convolutions; the first take the most time
+    "pooling": "GlobalMaxPooling2D"}
+QUICK = {
+    "epochs": 30, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), "peak": 0.3, "augmentation": 0.7,
+    "filters": (16, 48, 128, 256),
+    "pooling": "GlobalAveragePooling2D"}  # learns from the first steps on, as every place is told its part of the error
 WARM_UP = 0.2  # the part of training in which the rate climbs to its peak
 WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with momentum 0.9
 LABELS = ("fer2013", "both", "ferplus")
 LABEL_SMOOTHING = 0.1
 SECOND_OPINION = 0.5  # how much the FER+ votes count with --labels both
-CROSS_FITTED_OPINION = 0.8  # how much they and two networks count with --cross-fit
-TUTORING = 0.2  # of the epochs, for each of these networks
 TEACHING = 0.5  # how much what the models before say counts with --after
 AUGMENTATION = {  # each ±
     "rotation": 15,  # degrees
     "scale": 0.15, "shift": 0.1, "light": 0.4}  # parts of 1, of the face, of the grey values
 
 
-def build_network(size=FACE_SIZE, normalization=None):
-    """The network: grey faces (n, size, size, 1) with values 0 to 255 → probabilities (n, 7).
+def build_network(size=FACE_SIZE, normalization=None, way=THOROUGH):
+    """The network, THOROUGH's or QUICK's: grey faces (n, size, size, 1) with values 0 to 255 → probabilities (n, 7).
 
     LeNet's line: convolution, pooling, dense. `size` None takes faces of any size; the weights
     are the same for all. `normalization` takes the place of keras.layers.BatchNormalization.
@@ -79,13 +81,14 @@ def build_network(size=FACE_SIZE, normalization=None):
             (normalization or layers.BatchNormalization)(momentum=0.9),  # follows a few steps' small sets, too
             layers.ReLU())]
 
+    filters, pooling = way["filters"], getattr(layers, way["pooling"])
     return keras.Sequential([
         keras.Input((size, size, 1)),
         layers.Rescaling(1 / 127.5, offset=-1),  # inside the network, so no caller can scale otherwise
-        *pair(FILTERS[0]), layers.MaxPooling2D(),
-        *pair(FILTERS[1]), layers.MaxPooling2D(),
-        *pair(FILTERS[2]), layers.MaxPooling2D(),
-        *pair(FILTERS[3]), layers.GlobalAveragePooling2D(),
+        *pair(filters[0]), layers.MaxPooling2D(),
+        *pair(filters[1]), layers.MaxPooling2D(),
+        *pair(filters[2]), layers.MaxPooling2D(),
+        *pair(filters[3]), pooling(),
         layers.Dropout(0.3),
         layers.Dense(len(EXPRESSIONS), activation="softmax", dtype="float32"),
     ], name="expressions")
@@ -138,7 +141,7 @@ def trainable_rows(faces, usage):
     return (usage == TRAINING) & ~flat(faces) & ~np.isin(identity, identity[usage != TRAINING])
 
 
-def training_targets(kind, labels, votes, rows, said=None):
+def training_targets(kind, labels, votes, rows):
     """What the network should say of each face, float32 (N, 7), and for which faces that is known, bool (N,).
 
     labels are one-hot (N, 7), votes (N, 10) or None; `rows` are those that may be learned from. Kinds are
@@ -146,60 +149,31 @@ def training_targets(kind, labels, votes, rows, said=None):
     "ferplus": how the votes are spread over the seven expressions, single ones left out as by Barsoum et al. 2016,
     for faces of which no more votes say that they show something else;
     "both": the label and, in its stead for SECOND_OPINION of its weight, the opinion of the votes.
-    With what other networks `said` of the faces, float (N, 7), it is CROSS_FITTED_OPINION, of them and the votes.
     """
     every = np.full(len(labels), True)
-    if kind == "fer2013" and said is None:
+    if kind == "fer2013":
         return np.float32((1 - LABEL_SMOOTHING) * labels + LABEL_SMOOTHING / len(EXPRESSIONS)), every
-    if kind != "ferplus":
-        evidence = ([np.log(votes + 0.5)] if kind == "both" else []) + ([] if said is None else [np.log(said + 1e-4)])
-        opinion = second_opinion(np.concatenate(evidence, axis=1), labels.argmax(axis=1), rows)
-        weight = SECOND_OPINION if said is None else CROSS_FITTED_OPINION
-        return np.float32((1 - weight) * labels + weight * opinion), every
+    if kind == "both":
+        opinion = second_opinion(votes, labels.argmax(axis=1), rows)
+        return np.float32((1 - SECOND_OPINION) * labels + SECOND_OPINION * opinion), every
     votes = np.where(votes > 1, votes, 0)
     seven, others = votes[:, :len(EXPRESSIONS)], votes[:, len(EXPRESSIONS):]
     shares = np.float32(seven / np.maximum(seven.sum(axis=1, keepdims=True), 1))
     return shares, seven.max(axis=1) > others.max(axis=1)
 
 
-def second_opinion(evidence, labels, rows):
-    """float (N, 7): how probable each of FER2013's labels is for a face, learned from the rows given.
+def second_opinion(votes, labels, rows):
+    """float (N, 7): how probable each of FER2013's labels is for a face with such votes, learned from the rows given.
 
-    `evidence` (N, k) are logarithms of votes, of probabilities, or of both. Not just the shares of the votes: who
-    voted for FER+ saw fear, say, far more seldom than who labelled FER2013. A logistic regression knows that.
+    Not just the shares of the votes: who voted for FER+ saw fear, say, far more seldom than who labelled FER2013.
+    A logistic regression from the votes' logarithms knows that.
     """
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(labels[rows])) < len(EXPRESSIONS):
-        raise InputError("some expressions have no face to train on: train with --labels fer2013 and "
-                         "without --cross-fit")
-    return LogisticRegression(max_iter=3000).fit(evidence[rows], labels[rows]).predict_proba(evidence)
-
-
-def cross_fitted(faces, targets, rows, validation, settings, folder, resume=False):
-    """What networks say of the training faces that they have not learned from, float32 (N, 7); 0 where not `rows`.
-
-    Two networks are trained, each on one half of the faces, and say what they see in the other half: a network's
-    opinion of faces that it has learned would be its memory of their labels. Equal faces are in one half.
-    """
-    halves = np.random.default_rng(settings["seed"]).integers(0, 2, len(faces))[identities(faces)]
-    said = np.zeros(targets.shape, np.float32)
-    for half in range(2):
-        learned, held = rows & (halves != half), rows & (halves == half)
-        tutoring = settings | {"epochs": max(1, round(TUTORING * settings["epochs"])), "quick": True,
-                               "half": half + 1, "of": settings}
-        if not learned.any():
-            raise InputError("there are too few faces to train on halves of them: train without --cross-fit")
-        checkpoint = checkpoints(folder)[half + 1]
-        network, _ = train((faces[learned], targets[learned]), validation, tutoring, checkpoint,
-                           resume and belongs(checkpoint, tutoring))
-        said[held] = mirrored_mean(network, faces[held])
-    return said
-
-
-def mirrored_mean(network, faces):
-    """Mean of the probabilities (n, 7) of the faces uint8 (n, 48, 48, 1) and of their mirror images."""
-    return np.mean([predict_whole_batches(network, seen) for seen in (faces, faces[:, :, ::-1])], axis=0)
+        raise InputError("some expressions have no face to train on: train with --labels fer2013")
+    logarithms = np.log(votes + 0.5)
+    return LogisticRegression(max_iter=1000).fit(logarithms[rows], labels[rows]).predict_proba(logarithms)
 
 
 def taught(targets, faces, teachers):
@@ -208,7 +182,7 @@ def taught(targets, faces, teachers):
     That tells which expressions a face is like, and labels that are wrong less surely (born-again networks,
     Furlanello et al. 2018). It is the mean of all the teachers, of the faces (n, 48, 48, 1) and of their mirror images.
     """
-    said = [mirrored_mean(teacher, faces) for teacher in teachers]
+    said = [predict_whole_batches(teacher, seen) for teacher in teachers for seen in (faces, faces[:, :, ::-1])]
     return np.float32((1 - TEACHING) * targets + TEACHING * np.mean(said, axis=0))
 
 
@@ -317,21 +291,6 @@ def read_checkpoint(path):
                          "run train_model.py without --resume") from None
 
 
-def checkpoints(folder):
-    """Where the training of the network and of the two of cross_fitted() are kept until all is done."""
-    return [folder / f"checkpoint{which}.weights.h5" for which in ("", "-half-1", "-half-2")]
-
-
-def newest_checkpoint(folder):
-    """The checkpoint that was written last; the network's where there is none."""
-    return max(checkpoints(folder), key=lambda path: path.stat().st_mtime if path.exists() else 0)
-
-
-def belongs(checkpoint, settings):
-    """Whether there is a checkpoint, and of a training with these settings."""
-    return checkpoint.exists() and read_checkpoint(checkpoint)[0] == settings
-
-
 def way_of(settings):
     """How these settings train."""
     return QUICK if settings.get("quick") else THOROUGH
@@ -344,7 +303,7 @@ def compiled_network(steps, batch_size, way=THOROUGH):
     bfloat16 = processor_has_bfloat16()
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
     with all_devices():
-        network = build_network(None, fused_normalization())
+        network = build_network(None, fused_normalization(), way)
         network.compile(
             optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size, way["peak"]), momentum=0.9, nesterov=True,
                                            weight_decay=WEIGHT_DECAY),
@@ -386,7 +345,6 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
             raise InputError(f"{checkpoint} is not a whole checkpoint of this network ({first_line(error)}): "
                              "run train_model.py without --resume") from None
 
-    half = f"half {settings['half']} of 2, " if "half" in settings else ""
     sizes = [face_size(epoch, epochs, way["sizes"]) for epoch in range(epochs)]
     work = [size ** 2 for size in sizes]  # the time a step takes is in proportion
     with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
@@ -399,7 +357,7 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
 
         for epoch in range(len(history), epochs):
             size = sizes[epoch]
-            bar.set_description(f"{half}epoch {epoch + 1}/{epochs}, faces {size} x {size}")
+            bar.set_description(f"epoch {epoch + 1}/{epochs}, faces {size} x {size}")
             for layer in network.layers:
                 if isinstance(layer, keras.layers.Dropout):  # its chance is not in the checkpoint: draw it anew
                     layer.seed_generator.state.assign([seed, epoch])
@@ -415,11 +373,11 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
             history.append({"epoch": epoch + 1, "size": size, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0],
                             "val_loss": loss, "val_accuracy": accuracy})
             save_checkpoint(network, checkpoint, settings, history)
-            bar.write(f"{half}epoch {epoch + 1:3}/{epochs}: loss {logs['loss'][0]:.3f}, accuracy {logs['accuracy'][0]:.1%}, "
+            bar.write(f"epoch {epoch + 1:3}/{epochs}: loss {logs['loss'][0]:.3f}, accuracy {logs['accuracy'][0]:.1%}, "
                       f"validation {accuracy:.1%}", file=sys.stderr)
 
     keras.mixed_precision.set_global_policy("float32")
-    trained = build_network()
+    trained = build_network(way=way)
     trained.set_weights(network.get_weights())
     return trained, history
 
@@ -476,7 +434,7 @@ def load_teachers(settings):
         if weights_stamp(Path(folder)) != stamp:
             raise InputError(f"{folder} holds another model than when this training began: restore it, or train anew")
     if networks and [values.shape for values in networks[-1].get_weights()] != [
-            values.shape for values in build_network().get_weights()]:
+            values.shape for values in build_network(way=way_of(settings)).get_weights()]:
         raise InputError(f"{folder} holds another network than the one to train, which cannot go on from it: give it "
                          "earlier, not as the last after --after, and give --quick if that was trained with it")
     return networks
@@ -519,9 +477,6 @@ def main(argv=None):
                         help="where to write (default: models/, or FOLDER/models with --data FOLDER)")
     parser.add_argument("--labels", choices=LABELS, default=LABELS[0],
                         help="learn FER2013's labels (default), FER+'s votes, or the labels softened by the votes")
-    parser.add_argument("--cross-fit", action="store_true",
-                        help="first train two networks on halves of the faces, and learn also what each says of the "
-                             "half that it has not seen: half as long again, and surer")
     parser.add_argument("--after", type=Path, nargs="+", metavar="FOLDER", default=(),
                         help="go on from the last of these models, and learn from what they all say of the faces")
     parser.add_argument("--quick", action="store_true",
@@ -545,19 +500,16 @@ def main(argv=None):
         export_model(load_model(models), models)
         print(f"wrote model.tflite and architecture.png to {models}")
         return
-    if args.cross_fit and args.labels == "ferplus":
-        parser.error("--cross-fit goes with --labels fer2013 or both")
+    checkpoint = models / "checkpoint.weights.h5"
 
     faces, labels, usage = load_dataset(args.data)
     votes = load_votes(args.data, "fvotes.npy", len(faces), "preprocessing.py --ferplus")
     settings = {"epochs": args.epochs, "quick": args.quick, "batch_size": args.batch_size, "seed": args.seed,
-                "labels": args.labels, "cross_fit": args.cross_fit,
+                "labels": args.labels,
                 "after": {str(folder.resolve()): weights_stamp(folder) for folder in args.after},
                 "data": read_stamp(args.data / "fdataX.sha256")}
     if args.resume:
-        begun, checkpoint = settings, newest_checkpoint(models)
-        settings = read_checkpoint(checkpoint)[0]
-        settings = settings.get("of", settings)  # this training, if it was one of a half that was interrupted
+        begun, settings = settings, read_checkpoint(checkpoint)[0]
         if settings.get("data") != begun["data"]:
             raise InputError(f"{checkpoint} was made from other faces than those in {args.data}: "
                              "run train_model.py without --resume")
@@ -578,27 +530,21 @@ def main(argv=None):
           f"stand in another split are left out{'' if known.all() else ', and those in which most see no expression'}; "
           f"validating on {validation.sum():,}")
     test_faces = save_test_faces(args.data)
-    begin, held, checkpoint = None, (faces[validation], labels[validation]), checkpoints(models)[0]
+    targets, begin = targets[rows], None
     try:
-        if settings.get("cross_fit"):
-            said = cross_fitted(faces, targets, rows, held, settings, models, args.resume)
-            targets, _ = training_targets(settings["labels"], labels, votes, rows, said)
-        targets = targets[rows]
         if teachers:
             targets, begin = taught(targets, faces[rows], teachers), teachers[-1].get_weights()
-        network, history = train((faces[rows], targets), held, settings, checkpoint,
-                                 args.resume and belongs(checkpoint, settings), begin)
-        temperature = calibrate(network, *held)
+        network, history = train((faces[rows], targets), (faces[validation], labels[validation]), settings,
+                                 checkpoint, args.resume, begin)
+        temperature = calibrate(network, faces[validation], labels[validation])
         save_model(network, models, history)
     except KeyboardInterrupt:
-        newest = newest_checkpoint(models)
-        kept, history = read_checkpoint(newest) if newest.exists() else ({}, ())
-        if kept.get("of", kept) != settings:
+        kept, history = read_checkpoint(checkpoint) if checkpoint.exists() else (None, ())
+        if kept != settings:
             raise
-        raise KeyboardInterrupt(f"{len(history)} of {kept['epochs']} epochs are kept, and the model is as it was; "
+        raise KeyboardInterrupt(f"{len(history)} of {settings['epochs']} epochs are kept, and the model is as it was; "
                                 "give the same command with --resume to go on") from None
-    for path in checkpoints(models):
-        path.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     files = [name for name in read_stamp(models / STAMP) if name != "model.json"]
     print(f"calibrated on the validation faces: temperature {temperature:.2f}")
     print(f"wrote model.json, {', '.join(files)} and {STAMP} to {models}: "

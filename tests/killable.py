@@ -42,7 +42,7 @@ def child(script, arguments, cwd, moves):
         os._exit(99)
 
 
-def small_network(size=48, normalization=None):
+def small_network(size=48, normalization=None, way=None):
     """In place of the network: what is tested is how it is written, not how it learns."""
     import keras
 
