@@ -163,7 +163,7 @@ BREAKS = (  # what is broken, in which file, the text that stands there once, wh
      'face_size(epoch, epochs, way["sizes"])', "face_size(epoch, epochs)",
      "tests/train_model_test.py::test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such"),
     ("a quick training makes the network of a thorough one", "train_model.py",
-     "trained = build_network(way=way)", "trained = build_network()",
+     'getattr(layers, way["pooling"])', 'getattr(layers, THOROUGH["pooling"])',
      "tests/train_model_test.py::test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such"),
     ("teachers do not see mirror images", "train_model.py",
      "for seen in (faces, faces[:, :, ::-1])]", "for seen in (faces, faces)]",
