@@ -9,7 +9,7 @@ tells that these belong together; into data/ modXtest.npy and modytest.npy, the 
 $ python train_model.py
 $ python train_model.py --quick       # a quarter of an hour on two cores, and less sure
 $ python train_model.py --resume      # go on after an interruption
-$ python train_model.py --after data/first data/second   # go on from the second model, and learn from both
+$ python train_model.py --after data/first data/second   # refine the second model, which learns from both
 $ python train_model.py --export      # only make model.tflite and architecture.png anew
 $ KERAS_BACKEND=torch python train_model.py
 """
@@ -45,17 +45,22 @@ import numpy as np
 
 BATCH_SIZE = 128
 THOROUGH = {
-    "epochs": 60,
-    "sizes": ((0.4, 32), (0.84, 40), (1, FACE_SIZE)),  # of the faces, up to this part of the epochs: small is fast
+    "epochs": 84,
+    "refining": 2 / 7,  # the part of the epochs, the last ones, that is as REFINING says
+    "sizes": ((0.4, 32), (0.84, 40), (1, FACE_SIZE)),  # of the faces, up to this part of those before: small is fast
     "peak": 0.1,  # of the one-cycle rate, for batches of 128; others in proportion (Goyal et al. 2017)
     "augmentation": 1,  # how much of AUGMENTATION
     "filters": (32, 64, 128, 256),  # of the pairs of convolutions; the first take the most time
     "pooling": "GlobalMaxPooling2D"}
 QUICK = {
-    "epochs": 30, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), "peak": 0.3, "augmentation": 0.7,
+    "epochs": 30, "refining": 0, "sizes": ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)),
+    "peak": 0.3, "augmentation": 0.7,
     "filters": (16, 48, 128, 256),
     "pooling": "GlobalAveragePooling2D"}  # with the maximum the first two epochs are nearly lost
-WARM_UP = 0.2  # the part of training in which the rate climbs to its peak
+REFINING = {  # on faces that are more like those to recognise (He et al. 2019, "Data augmentation revisited")
+    "epochs": 16,  # with --after, where nothing else is done
+    "peak": 0.5, "augmentation": 1 / 3}  # parts of those before
+WARM_UP = 0.2  # the part of a cycle in which the rate climbs to its peak
 WEIGHT_DECAY = 5e-3  # Keras multiplies it by the rate: the usual 5e-4 with momentum 0.9
 LABELS = ("fer2013", "both", "ferplus")
 LABEL_SMOOTHING = 0.1
@@ -217,9 +222,15 @@ def resize(faces, size):
     return np.stack([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA) for face in faces])[..., None]
 
 
-def face_size(epoch, epochs, sizes=THOROUGH["sizes"]):
-    """The size of the faces in this epoch, counted from 0; the last has the full size."""
-    return next(size for part, size in sizes if (epoch + 1) / epochs <= part)
+def course(epochs, way=THOROUGH, only_refining=False):
+    """Of each epoch (the size of the faces, how much of AUGMENTATION), and how many epochs come before refining.
+
+    The last epoch has the full size.
+    """
+    growing = 0 if only_refining else epochs - round(way["refining"] * epochs)
+    sizes = [next(size for part, size in way["sizes"] if (epoch + 1) / growing <= part) for epoch in range(growing)]
+    refining = (FACE_SIZE, way["augmentation"] * REFINING["augmentation"])
+    return [(size, way["augmentation"]) for size in sizes] + [refining] * (epochs - growing), growing
 
 
 def training_batches(faces, labels, size, batch_size, seed, strength=1, workers=1):
@@ -243,13 +254,31 @@ def training_batches(faces, labels, size, batch_size, seed, strength=1, workers=
     return Batches(workers=workers)
 
 
-def learning_rate(steps, batch_size, peak=THOROUGH["peak"]):
-    """The one-cycle schedule (Smith and Topin 2018): up to the peak, then a cosine down to nothing."""
+def learning_rate(steps, batch_size, peak=THOROUGH["peak"], refining=0):
+    """The one-cycle schedule (Smith and Topin 2018): up to the peak, then a cosine down to nothing.
+
+    For so many steps; after them again, with REFINING's peak, for the steps `refining`.
+    """
     import keras
 
-    peak, warm_up = peak * batch_size / BATCH_SIZE, int(WARM_UP * steps)
-    return keras.optimizers.schedules.CosineDecay(peak / 10, warmup_target=peak, warmup_steps=warm_up,
-                                                  decay_steps=steps - warm_up)
+    def cycle(steps, peak):
+        warm_up = int(WARM_UP * steps)
+        return keras.optimizers.schedules.CosineDecay(peak / 10, warmup_target=peak, warmup_steps=warm_up,
+                                                      decay_steps=steps - warm_up)
+
+    peak *= batch_size / BATCH_SIZE
+    if not refining:
+        return cycle(steps, peak)
+    second = cycle(refining, peak * REFINING["peak"])
+    if not steps:
+        return second
+    first = cycle(steps, peak)
+
+    class TwoCycles(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return keras.ops.where(step < steps, first(step), second(step - steps))
+
+    return TwoCycles()
 
 
 def processor_has_bfloat16():
@@ -296,7 +325,7 @@ def way_of(settings):
     return QUICK if settings.get("quick") else THOROUGH
 
 
-def compiled_network(steps, batch_size, way=THOROUGH):
+def compiled_network(steps, batch_size, way=THOROUGH, refining=0):
     """The network for so many steps of training, on all devices, and in bfloat16 where the processor has that."""
     import keras
 
@@ -305,8 +334,8 @@ def compiled_network(steps, batch_size, way=THOROUGH):
     with all_devices():
         network = build_network(None, fused_normalization(), way)
         network.compile(
-            optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size, way["peak"]), momentum=0.9, nesterov=True,
-                                           weight_decay=WEIGHT_DECAY),
+            optimizer=keras.optimizers.SGD(learning_rate(steps, batch_size, way["peak"], refining), momentum=0.9,
+                                           nesterov=True, weight_decay=WEIGHT_DECAY),
             loss="categorical_crossentropy", metrics=["accuracy"],
             # Keras leaves XLA off on a processor, where it doubles the speed in float32.
             jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
@@ -329,7 +358,8 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
     faces, labels = training
     steps = max(1, len(faces) // batch_size)
     keras.utils.set_random_seed(seed)
-    network = compiled_network(steps * epochs, batch_size, way)
+    plan, growing = course(epochs, way, bool(settings.get("after")))
+    network = compiled_network(steps * growing, batch_size, way, steps * (epochs - growing))
     # With one worker TensorFlow's pipeline tunes itself, and ends only at its next look at that: up to twice as late.
     # With two, and several devices, Keras 3.6 waits for ever.
     strategy = getattr(network, "distribute_strategy", None)
@@ -345,8 +375,7 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
             raise InputError(f"{checkpoint} is not a whole checkpoint of this network ({first_line(error)}): "
                              "run train_model.py without --resume") from None
 
-    sizes = [face_size(epoch, epochs, way["sizes"]) for epoch in range(epochs)]
-    work = [size ** 2 for size in sizes]  # the time a step takes is in proportion
+    work = [size ** 2 for size, _ in plan]  # the time a step takes is in proportion
     with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
               bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}") as bar:
 
@@ -356,12 +385,12 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
                 bar.set_postfix_str(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}", refresh=False)
 
         for epoch in range(len(history), epochs):
-            size = sizes[epoch]
+            size, strength = plan[epoch]
             bar.set_description(f"epoch {epoch + 1}/{epochs}, faces {size} x {size}")
             for layer in network.layers:
                 if isinstance(layer, keras.layers.Dropout):  # its chance is not in the checkpoint: draw it anew
                     layer.seed_generator.state.assign([seed, epoch])
-            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], way["augmentation"], workers)
+            batches = training_batches(faces, labels, size, batch_size, [seed, epoch], strength, workers)
             logs = network.fit(batches, verbose=0, callbacks=[Progress()],
                                shuffle=False).history  # they are in random order already
             if not np.isfinite(logs["loss"][0]):
@@ -478,18 +507,20 @@ def main(argv=None):
     parser.add_argument("--labels", choices=LABELS, default=LABELS[0],
                         help="learn FER2013's labels (default), FER+'s votes, or the labels softened by the votes")
     parser.add_argument("--after", type=Path, nargs="+", metavar="FOLDER", default=(),
-                        help="go on from the last of these models, and learn from what they all say of the faces")
+                        help="refine the last of these models, which learns from what they all say of the faces")
     parser.add_argument("--quick", action="store_true",
                         help="fewer filters, smaller faces at first, a higher rate: a third of the time, and less sure")
     parser.add_argument("--epochs", type=int, metavar="N",
-                        help=f"times through the faces (default: {THOROUGH['epochs']}, quick {QUICK['epochs']})")
+                        help=f"times through the faces (default: {THOROUGH['epochs']}, quick {QUICK['epochs']}, "
+                             f"after {REFINING['epochs']})")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all chance (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch, with its settings")
     parser.add_argument("--export", action="store_true",
                         help="do not train, only make model.tflite and architecture.png of the model")
     args = parser.parse_args(argv)
-    args.epochs = args.epochs if args.epochs is not None else (QUICK if args.quick else THOROUGH)["epochs"]
+    if args.epochs is None:
+        args.epochs = (REFINING if args.after else QUICK if args.quick else THOROUGH)["epochs"]
     for name in ("epochs", "batch_size"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")

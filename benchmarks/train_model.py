@@ -63,7 +63,7 @@ def main(argv=None):
     count = args.steps * train_model.BATCH_SIZE
     faces = random.integers(0, 256, (count, FACE_SIZE, FACE_SIZE, 1), np.uint8)
     labels = np.eye(7, dtype=np.float32)[random.integers(0, 7, count)]
-    sizes = [train_model.face_size(epoch, way["epochs"], way["sizes"]) for epoch in range(way["epochs"])]
+    sizes = [size for size, _ in train_model.course(way["epochs"], way)[0]]
     ends = []
 
     class Clock(keras.callbacks.Callback):

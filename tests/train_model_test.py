@@ -13,7 +13,7 @@ from train_model import (
     augment,
     build_network,
     calibrate,
-    face_size,
+    course,
     fused_normalization,
     learning_rate,
     read_checkpoint,
@@ -322,13 +322,14 @@ def test_what_another_backend_trained_is_the_same_under_tensorflow(small_data, t
 def test_a_resumed_run_ends_like_an_uninterrupted_one(small_set, tmp_path, monkeypatch):
     """In this process, with small faces; the killed run below does it for real."""
     monkeypatch.setitem(train_model.THOROUGH, "sizes", ((1, 16),))
+    monkeypatch.setitem(train_model.THOROUGH, "refining", 1 / 3)
     schedule, steps = train_model.learning_rate, []
     monkeypatch.setattr(train_model, "learning_rate", lambda *asked: steps.append(asked) or schedule(*asked))
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
     parts = (faces[:56], labels[:56]), (faces[56:], labels[56:])
-    settings = {"epochs": 2, "batch_size": 14, "seed": 3}
+    settings = {"epochs": 3, "batch_size": 14, "seed": 3}
     whole, history = train(*parts, settings, tmp_path / "whole.weights.h5")
-    assert steps == [(8, 14, 0.1)]  # of both epochs
+    assert steps == [(8, 14, 0.1, 4)]  # of two epochs, and of the one that refines
 
     save, checkpoint = train_model.save_checkpoint, tmp_path / "begun.weights.h5"
 
@@ -401,10 +402,34 @@ def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing():
     assert float(learning_rate(1000, 128, 0.3)(200)) == pytest.approx(0.3)
 
 
-def test_faces_grow_and_the_last_epoch_has_the_full_size():
-    sizes = [face_size(epoch, 36) for epoch in range(36)]
-    assert sizes == sorted(sizes) and set(sizes) == {32, 40, 48}
-    assert [face_size(epochs - 1, epochs) for epochs in (1, 2, 3, 7)] == [48] * 4
+def test_the_learning_rate_climbs_again_to_refine():
+    whole, rate = learning_rate(600, 64), learning_rate(600, 64, refining=400)
+    rates = [float(rate(step)) for step in range(1001)]
+    assert rates[:600] == pytest.approx([float(whole(step)) for step in range(600)])
+    assert rates[600] == pytest.approx(0.0025) and rates[680] == pytest.approx(0.025)  # half of 0.05
+    assert rates[1000] == pytest.approx(0) and np.argmax(rates[600:]) == 80
+
+
+def test_the_last_epochs_of_a_training_see_faces_changed_less(small_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(train_model.THOROUGH, "sizes", ((1, 16),))
+    given, build = [], train_model.training_batches
+
+    def note(faces, labels, size, batch_size, seed, strength, workers):
+        given.append(strength)
+        return build(faces, labels, size, batch_size, seed, strength, workers)
+    monkeypatch.setattr(train_model, "training_batches", note)
+    faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    train((faces[:56], labels[:56]), (faces[56:], labels[56:]), {"epochs": 7, "batch_size": 56, "seed": 0},
+          tmp_path / "checkpoint.weights.h5")
+    assert given == pytest.approx([1] * 5 + [1 / 3] * 2)
+
+
+def test_faces_grow_and_in_the_last_epochs_they_are_changed_less():
+    plan, growing = course(84)
+    assert growing == 60 and plan == [(32, 1)] * 24 + [(40, 1)] * 26 + [(48, 1)] * 10 + [(48, 1 / 3)] * 24
+    assert [course(epochs)[0][-1][0] for epochs in (1, 2, 3, 7)] == [48] * 4
+    assert course(2, only_refining=True) == ([(48, 1 / 3)] * 2, 0)
+    assert course(1, train_model.QUICK) == ([(48, 0.7)], 1)
 
 
 def test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such(small_data, tmp_path, monkeypatch):
@@ -431,6 +456,7 @@ def test_a_quick_training_begins_with_smaller_faces_and_is_resumed_as_such(small
     assert load_model(tmp_path).count_params() < build_network().count_params()
     assert "GlobalAveragePooling2D" in (tmp_path / "model.json").read_text()
     train_model.main([*arguments, "--quick", "--epochs", "1", "--after", str(tmp_path)])
+    assert given[4:] == [(48, pytest.approx(0.7 / 3))]
     with pytest.raises(InputError, match="--quick if that was"):
         train_model.main([*arguments, "--after", str(tmp_path)])
 
