@@ -102,9 +102,10 @@ def draw_curves(history):
     for axes, measure, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("loss", "top-1 accuracy")):
         axes.plot(history.epoch, history[measure], label="training (augmented faces)", color="#4477aa", marker=".")
         axes.plot(history.epoch, history[f"val_{measure}"], label="validation", color="#ee6677", marker=".")
-        for start in history.epoch[history["size"].diff() > 0]:  # where the faces grow
+        grown = history.epoch[history["size"].diff() > 0]
+        for start in grown:
             axes.axvline(start - 0.5, color="grey", linewidth=0.8, linestyle=":")
-        axes.set_xlabel("epoch (dotted: the faces grow)", fontsize=12)
+        axes.set_xlabel("epoch (dotted: the faces grow)" if len(grown) else "epoch", fontsize=12)
         axes.set_title(name, fontsize=14)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -494,7 +494,7 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(small_data, tmp
     resumed = run_script("train_model.py", "--data", small_data, "--models", killed, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     histories = [pd.read_csv(folder / "history.csv") for folder in (whole, killed)]
-    assert histories[1].epoch.tolist() == [1, 2, 3] and histories[1]["size"].tolist() == [32, 40, 48]
+    assert histories[1].epoch.tolist() == [1, 2, 3] and histories[1]["size"].tolist() == [40, 48, 48]
     pd.testing.assert_frame_equal(*histories, rtol=1e-3)
     faces = np.load(small_data / "fdataX.npy")
     np.testing.assert_allclose(predict(load_model(killed), faces), predict(load_model(whole), faces), atol=1e-3)
