@@ -123,6 +123,40 @@ def fused_normalization():
     return BatchNormalization
 
 
+def mirror_mean(values):
+    """The mean of a layer's values and of what takes their place when faces are mirrored.
+
+    Then the two halves of all channels change places, and in kernels (height, width, channels in, channels out)
+    left and right do, too. The face itself is one channel, and the expressions are none.
+    """
+    from keras import ops
+
+    mirrored = ops.flip(values, axis=1) if len(values.shape) == 4 else values
+    for axis in (2, 3) if len(values.shape) == 4 else (0,):
+        mirrored = ops.roll(mirrored, values.shape[axis] // 2, axis=axis)
+    return (values + mirrored) / 2
+
+
+def tie_mirror_images(network):
+    """Have the network say of a face what it says of its mirror image, now and after each step of training.
+
+    Half of the filters are the mirror images of the other half (group convolutions, Cohen and Welling 2016). For those
+    who use it the network is as plain and as fast as any; to learn it has half as much, and from each face twice.
+    """
+    for values in network.weights:
+        if values.name != "bias":
+            values.assign(mirror_mean(values))
+            values.constraint = mirror_mean
+
+
+def mirror_images_are_tied(network):
+    """Whether the network was trained so."""
+    from keras.ops import convert_to_numpy
+
+    return all(np.array_equal(convert_to_numpy(values), convert_to_numpy(mirror_mean(values)))
+               for values in network.trainable_variables if values.name != "bias")
+
+
 def all_devices():
     """A context in which the network is to be built so that each step's batch is shared by all GPUs there are.
 
@@ -339,6 +373,7 @@ def compiled_network(steps, batch_size, way=THOROUGH, refining=0):
             loss="categorical_crossentropy", metrics=["accuracy"],
             # Keras leaves XLA off on a processor, where it doubles the speed in float32.
             jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
+        tie_mirror_images(network)
         network.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         network.optimizer.build(network.trainable_variables)
     return network
@@ -374,6 +409,9 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
         except Exception as error:  # Keras and h5py raise whatever they stumble over
             raise InputError(f"{checkpoint} is not a whole checkpoint of this network ({first_line(error)}): "
                              "run train_model.py without --resume") from None
+        if not mirror_images_are_tied(network):
+            raise InputError(f"{checkpoint} was written by an older train_model.py, to which a face and its mirror "
+                             "image were two: run train_model.py without --resume")
 
     work = [size ** 2 for size, _ in plan]  # the time a step takes is in proportion
     with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
@@ -408,6 +446,7 @@ def train(training, validation, settings, checkpoint, resume=False, begin=None):
     keras.mixed_precision.set_global_policy("float32")
     trained = build_network(way=way)
     trained.set_weights(network.get_weights())
+    tie_mirror_images(trained)  # the means and variances, too, that were measured rather than learned
     return trained, history
 
 
@@ -466,6 +505,9 @@ def load_teachers(settings):
             values.shape for values in build_network(way=way_of(settings)).get_weights()]:
         raise InputError(f"{folder} holds another network than the one to train, which cannot go on from it: give it "
                          "earlier, not as the last after --after, and give --quick if that was trained with it")
+    if networks and not mirror_images_are_tied(networks[-1]):
+        raise InputError(f"{folder} holds a network to which a face and its mirror image are two, which cannot be "
+                         "refined: give it earlier, not as the last after --after, or train it anew")
     return networks
 
 

@@ -20,10 +20,12 @@ from train_model import (
     resize,
     save_checkpoint,
     taught,
+    tie_mirror_images,
     train,
     trainable_rows,
     training_batches,
     training_targets,
+    weights_stamp,
 )
 
 import numpy as np
@@ -581,6 +583,7 @@ def test_training_goes_on_from_the_last_model_it_is_given(small_data, tmp_path, 
         network = build_network()
         network.set_weights([values + random.normal(0, 0.01, values.shape) if values.ndim > 1 else values
                              for values in network.get_weights()])
+        tie_mirror_images(network)
         save_model(network, tmp_path / name)
     given = {}
 
@@ -617,13 +620,52 @@ def test_training_goes_on_from_the_last_model_it_is_given(small_data, tmp_path, 
 def test_training_begins_with_the_weights_it_is_given(small_set, tmp_path, monkeypatch):
     monkeypatch.setitem(train_model.THOROUGH, "sizes", ((1, 16),))
     monkeypatch.setitem(train_model.THOROUGH, "peak", 0)
-    begin = build_network().get_weights()
+    before = build_network()
+    tie_mirror_images(before)
+    begin = before.get_weights()
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
     network, _ = train((faces[:56], labels[:56]), (faces[56:], labels[56:]), {"epochs": 1, "batch_size": 14, "seed": 9},
                        tmp_path / "checkpoint.weights.h5", begin=begin)
     for variable, expected, seen in zip(network.weights, begin, network.get_weights()):
         if "moving" not in variable.name:
             np.testing.assert_array_equal(seen, expected, err_msg=variable.path)
+
+
+@WAYS
+def test_a_face_and_its_mirror_image_are_one(small_set, tmp_path, monkeypatch, way, pooling):
+    monkeypatch.setitem(way, "sizes", ((1, 24),))
+    faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    network, _ = train((faces[:56], labels[:56]), (faces[56:], labels[56:]),
+                       {"epochs": 2, "batch_size": 14, "seed": 9, "quick": way is train_model.QUICK},
+                       tmp_path / "checkpoint.weights.h5")
+    assert (faces[:, :, ::-1] != faces).any(axis=(1, 2, 3)).all()
+    seen = predict(network, faces)
+    np.testing.assert_allclose(predict(network, faces[:, :, ::-1]), seen, atol=1e-6)
+    assert seen.std(axis=0).max() > 2e-5
+    # Half of the filters are free, and no two of them the same.
+    for layer in network.layers:
+        if layer.name.startswith("conv2d"):
+            half = layer.filters // 2
+            kernel = layer.kernel.numpy()
+            into = np.roll(kernel, kernel.shape[2] // 2, axis=2)
+            np.testing.assert_array_equal(kernel[..., half:], into[:, ::-1, :, :half])
+            assert len(np.unique(kernel[..., :half].reshape(-1, half), axis=1).T) == half
+
+
+def test_what_was_trained_before_mirror_images_were_tied_is_no_beginning(small_set, tmp_path, monkeypatch):
+    save_model(build_network(), tmp_path / "before")
+    with pytest.raises(InputError, match="before holds a network to which a face and its mirror image are two"):
+        train_model.load_teachers({"after": {str(tmp_path / "before"): weights_stamp(tmp_path / "before")}})
+    settings = {"epochs": 2, "batch_size": 14, "seed": 9}
+    checkpoint = tmp_path / "checkpoint.weights.h5"
+    monkeypatch.setattr(train_model, "processor_has_bfloat16", lambda: False)
+    network = train_model.compiled_network(10, 14)
+    random = np.random.default_rng(0)
+    network.set_weights([random.normal(size=values.shape) for values in network.get_weights()])
+    save_checkpoint(network, checkpoint, settings, [{"epoch": 1}])
+    faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    with pytest.raises(InputError, match="checkpoint.weights.h5 was written by an older train_model.py"):
+        train((faces, labels), (faces, labels), settings, checkpoint, resume=True)
 
 
 def test_a_network_of_other_layers_is_no_beginning(small_data, tmp_path):
