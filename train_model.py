@@ -143,10 +143,16 @@ def tie_mirror_images(network):
     Half of the filters are the mirror images of the other half (group convolutions, Cohen and Welling 2016). For those
     who use it the network is as plain and as fast as any; to learn it has half as much, and from each face twice.
     """
+    from keras.constraints import Constraint
+
+    class MirrorMean(Constraint):
+        def __call__(self, values):
+            return mirror_mean(values)
+
     for values in network.weights:
         if values.name != "bias":
             values.assign(mirror_mean(values))
-            values.constraint = mirror_mean
+            values.constraint = MirrorMean()
 
 
 def mirror_images_are_tied(network):
