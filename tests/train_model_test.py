@@ -639,15 +639,17 @@ def test_training_begins_with_the_weights_it_is_given(small_set, tmp_path, monke
 def test_a_face_and_its_mirror_image_are_one(small_set, tmp_path, monkeypatch, way, pooling):
     monkeypatch.setitem(way, "sizes", ((1, 24),))
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
+    checkpoint = tmp_path / "checkpoint.weights.h5"
     network, _ = train((faces[:56], labels[:56]), (faces[56:], labels[56:]),
-                       {"epochs": 2, "batch_size": 14, "seed": 9, "quick": way is train_model.QUICK},
-                       tmp_path / "checkpoint.weights.h5")
+                       {"epochs": 2, "batch_size": 14, "seed": 9, "quick": way is train_model.QUICK}, checkpoint)
     assert (faces[:, :, ::-1] != faces).any(axis=(1, 2, 3)).all()
     seen = predict(network, faces)
     np.testing.assert_allclose(predict(network, faces[:, :, ::-1]), seen, atol=1e-6)
     assert seen.std(axis=0).max() > 2e-5
-    # Half of the filters are free, and no two of them the same.
-    for layer in network.layers:
+    # Half of the filters are free, and no two of them the same; not only in the end, but after each step.
+    on_the_way = build_network(way=way)
+    on_the_way.load_weights(checkpoint)
+    for layer in network.layers + on_the_way.layers:
         if layer.name.startswith("conv2d"):
             half = layer.filters // 2
             kernel = layer.kernel.numpy()
@@ -668,7 +670,7 @@ def test_what_was_trained_before_mirror_images_were_tied_is_no_beginning(small_s
     network.set_weights([random.normal(size=values.shape) for values in network.get_weights()])
     save_checkpoint(network, checkpoint, settings, [{"epoch": 1}])
     faces, labels = small_set[0], np.eye(7, dtype=np.uint8)[small_set[1]]
-    with pytest.raises(InputError, match="checkpoint.weights.h5 was written by an older train_model.py"):
+    with pytest.raises(InputError, match="was written by an older train_model"):
         train((faces, labels), (faces, labels), settings, checkpoint, resume=True)
 
 
