@@ -7,7 +7,7 @@ models/architecture.png, models/history.csv and models/training_curves.png, with
 tells that these belong together; into data/ modXtest.npy and modytest.npy, the test faces.
 
 $ python train_model.py
-$ python train_model.py --quick       # a quarter of an hour on two cores, and less sure
+$ python train_model.py --quick       # ten minutes on two cores, and less sure
 $ python train_model.py --resume      # go on after an interruption
 $ python train_model.py --after data/first data/second   # refine the second model, which learns from both
 $ python train_model.py --export      # only make model.tflite and architecture.png anew
