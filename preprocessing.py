@@ -130,6 +130,7 @@ def run(main):
         status = _say("the memory is full: close other programs, or give less at once")
     except KeyboardInterrupt as error:
         status = _say(f"interrupted: {error}" if error.args else INTERRUPTED, status=130)
+        sys.unraisablehook = lambda unraisable: None  # what Ctrl-C left half built may fail as it is cleared away
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left that it could stop
     try:
         sys.stdout.flush()

@@ -103,3 +103,19 @@ def test_training_says_how_to_go_on(place):
     sentence = said.strip().splitlines()[-1]
     assert "of 500 epochs are kept" in sentence and "--resume" in sentence and "Traceback" not in said
     assert not (place / "kept/model.json").exists()
+
+
+def test_what_ctrl_c_leaves_half_built_is_cleared_away_in_silence(tmp_path):
+    (tmp_path / "half_built.py").write_text("""
+from preprocessing import run
+class HalfBuilt:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        self.what_it_should_have
+run(HalfBuilt)
+""")
+    process = subprocess.run([sys.executable, tmp_path / "half_built.py"], capture_output=True, text=True,
+                             env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert process.returncode == 130
+    assert process.stderr.startswith("half_built.py: interrupted: ") and process.stderr.count("\n") == 1, process.stderr
