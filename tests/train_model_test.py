@@ -35,14 +35,16 @@ from conftest import ROOT, assert_refused, run_script
 from scipy.special import softmax
 
 
-@pytest.fixture(scope="module")
-def small_data(small_set, tmp_path_factory):
+def write_data(folder, faces, labels, usage):
     """A data folder as preprocessing.py leaves it."""
-    folder = tmp_path_factory.mktemp("data")
-    faces, labels, usage = small_set
     save_arrays({folder / "fdataX.npy": faces, folder / "flabels.npy": np.eye(7, dtype=np.uint8)[labels],
                  folder / "fusage.npy": usage})
     return folder
+
+
+@pytest.fixture(scope="module")
+def small_data(small_set, tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"), *small_set)
 
 
 WAYS = pytest.mark.parametrize("way, pooling", [(train_model.THOROUGH, "Max"), (train_model.QUICK, "Average")])
@@ -306,11 +308,10 @@ def test_several_devices_share_the_training(small_data, tmp_path, backend):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_what_another_backend_trained_is_the_same_under_tensorflow(small_set, tmp_path, backend):
     pytest.importorskip(backend)
-    data, arguments = tmp_path, ("--data", tmp_path, "--models", tmp_path)
     faces, labels, usage = small_set
     faces = faces // 4 + 24 * labels[:, None, None, None]  # each expression of another brightness: something to learn
-    save_arrays({data / "fdataX.npy": faces, data / "flabels.npy": np.eye(7, dtype=np.uint8)[labels],
-                 data / "fusage.npy": usage})
+    data = write_data(tmp_path, faces, labels, usage)
+    arguments = "--data", data, "--models", tmp_path
     process = run_script("train_model.py", *arguments, "--epochs", 3, "--batch-size", 14,
                          env={"KERAS_BACKEND": backend})
     assert process.returncode == 0, process.stderr
