@@ -1,0 +1,5 @@
+"""The words of FER2013: its seven expressions, its three splits and the size of its faces."""
+EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # labels 0 to 6
+SPLITS = ("Training", "PublicTest", "PrivateTest")  # the Usage column, and fusage.npy as 0, 1, 2
+TRAINING, PUBLIC_TEST, PRIVATE_TEST = range(3)  # PublicTest is for validation, PrivateTest for the final test
+FACE_SIZE = 48  # pixels, both ways
