@@ -1,14 +1,15 @@
 """Take a picture with the camera and recognise the expression of every face in it.
 
-Reads camera 0, or the camera number, video file or URL given, and models/.
-Shows what the camera sees, mirrored, and counts down; space takes the picture at once, q quits. With --now,
-or where there is no display, it takes the picture as soon as the camera has settled.
-Writes camera_<date>_<time>.jpg, the picture as it was taken, and output_camera_<date>_<time>.jpg
-with a box and a label on each face, where you stand. Prints a row per face like recognise_image.py.
+Reads camera 0, or the camera number, video file or address given, and models/.
+Shows what the camera sees, mirrored, and counts down; space takes the picture at once, q or Esc quits. With --now, or
+where there is no display, the picture is taken as soon as the camera's exposure has settled.
+Writes camera_<date>_<time>.jpg, the image as it was taken, and output_camera_<date>_<time>.jpg with a box and a label
+on each face, into the current folder. Prints a row per face like recognise_image.py.
 
 $ python image_from_camera.py
 $ python image_from_camera.py 1 --now --output me.jpg --show
 """
+import contextlib
 import csv
 import math
 import sys
@@ -16,125 +17,115 @@ import threading
 import time
 from pathlib import Path
 
-from confmatrix import can_show, open_window, show_if_possible, window_is_open
-from preprocessing import InputError, run
-from recognise_image import (
-    FONT,
-    count,
-    draw_faces,
-    face_row,
-    is_blank,
-    load_recogniser,
-    output_path,
-    recognise,
-    recognition_parser,
-    say,
-    writable,
-    write_picture,
-)
-from tables import cell
-from webcam_live import is_live, newest, open_camera, read_camera
-
 import cv2
 
+from expressions import camera
+from expressions.artifacts import MODELS, refuse_overwriting
+from expressions.console import InputError, pluralise, print_status, run, script_parser
+from expressions.drawing import draw_countdown, draw_faces
+from expressions.images import is_uniform, output_path, with_writable_suffix, write_image
+from expressions.recognition import Recogniser, face_row
+from expressions.tables import safe_cell
+
 TITLE = "space takes the picture - q quits"
-NO_PICTURE = "the camera opens but gives no picture: close other programs that use it, or check the file"
-SETTLING = 30  # frames a camera takes to get exposure and white balance right: about a second
+WARMUP_FRAMES = 30  # that a camera takes to get exposure and white balance right: about a second
 
 
-def take_picture(camera):
-    """The frame after the camera has settled, or the last one of a shorter video."""
-    picture = None
-    for _ in range(SETTLING + 1):
-        arrived, frame = camera.read()
-        if not arrived:
+def parse_arguments(argv):
+    parser = script_parser(__doc__)
+    parser.add_argument("source", nargs="?", default="0", help="camera number, video file or address (default: 0)")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
+    parser.add_argument("--now", action="store_true", help="take the picture without preview and countdown")
+    parser.add_argument("--countdown", type=camera.seconds_argument, default=3, metavar="SECONDS",
+                        help="default: %(default)s")
+    parser.add_argument("--output", type=Path, help="the image to write; output_<name> is written beside it")
+    parser.add_argument("--show", action="store_true", help="open a window with the recognised image")
+    parser.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+    args = parser.parse_args(argv)
+    args.output = args.output or camera.dated_path("camera", ".jpg")
+    if with_writable_suffix(args.output) != args.output:
+        raise InputError(f"{args.output} has no ending that OpenCV writes: end it in .jpg or .png")
+    args.recognised = args.output.parent / output_path(args.output)
+    refuse_overwriting([args.output, args.recognised], [args.source])
+    return args
+
+
+def take_now(frames):
+    """Return the frame after the camera has settled, or the last one of a shorter video; None if there is none."""
+    image = None
+    for number, (_, frame) in enumerate(frames):
+        image = frame
+        if number == WARMUP_FRAMES:
             break
-        picture = frame
-    if picture is None:
-        raise InputError(NO_PICTURE)
-    return picture
+    return image
 
 
-def take_after_countdown(camera, live, seconds):
-    """The frame at the end of a countdown in a window, at a press of space, or of a shorter video the last one.
+def take_after_countdown(items, seconds):
+    """Return the frame at the end of a countdown in a window, at a press of space, or a shorter video's last one.
 
-    None where the user quits.
+    `items` are what camera.latest yields. Returns the frame, or None if there is none, and whether the user quit.
     """
-    running = threading.Event()
-    running.set()
-    picture, end = None, math.inf
-    for item in newest(read_camera(camera, live, running)):
+    image, end = None, math.inf
+    for item in items:
         if item:
-            if picture is None:
-                end = time.monotonic() + seconds
-                open_window(TITLE, item[1])
-            picture = item[1]
-        if picture is None:
+            end = time.monotonic() + seconds if image is None else end
+            image = item[1]
+        if image is None:
             continue
-        left = end - time.monotonic()
-        mirrored = cv2.flip(picture, 1)
-        draw_number(mirrored, math.ceil(left))
-        cv2.imshow(TITLE, mirrored)
-        key = chr(cv2.waitKey(1) & 0xFF).lower()
-        if key == "q" or not window_is_open(TITLE):
-            return None
-        if key == " " or left <= 0:
+        seconds_left = end - time.monotonic()
+        mirrored = cv2.flip(image, 1)
+        draw_countdown(mirrored, math.ceil(seconds_left))
+        camera.show(TITLE, mirrored)
+        key = camera.pressed_key(TITLE)
+        if key == "q":
+            return image, True
+        if key == " " or seconds_left <= 0:
             break
-    if picture is None:
-        raise InputError(NO_PICTURE)
-    return picture
+    return image, False
 
 
-def draw_number(frame, number):
-    """Draw a large number at the top of a frame, uint8 BGR (h, w, 3)."""
-    height, width = frame.shape[:2]
-    size = height / 120
-    (wide, high), _ = cv2.getTextSize(str(number), FONT, size, 1)
-    for colour, stroke in (((0, 0, 0), 6 * size), ((255, 255, 255), 2.5 * size)):  # legible on whatever is behind it
-        cv2.putText(frame, str(number), ((width - wide) // 2, height // 20 + high), FONT, size, colour,
-                    max(1, round(stroke)), cv2.LINE_AA)
+def take_picture(args):
+    """Open the camera and take the picture; None if the user quits. Raises InputError."""
+    with_window = not args.now and camera.can_show()
+    if not args.now and not with_window:
+        print_status("there is no display for a preview: taking the picture now", args.quiet)
+    frames, has_quit = camera.open_camera(args.source).frames, False
+    if with_window:
+        playing = threading.Event()
+        playing.set()
+        frames = camera.latest(camera.read_camera(frames, camera.is_live(args.source), playing))
+    with contextlib.closing(frames):
+        if with_window:
+            image, has_quit = take_after_countdown(frames, args.countdown)
+            cv2.destroyAllWindows()
+        else:
+            image = take_now(frames)
+    if has_quit:
+        return None
+    if image is None:
+        raise InputError(f"{args.source} opens but gives no image: close other programs that use it, or check the file")
+    if is_uniform(image):
+        raise InputError(f"{args.source} gives nothing but one flat colour: uncover the lens, or make some light")
+    return image
 
 
 def main(argv=None):
-    parser = recognition_parser(__doc__)
-    parser.add_argument("source", nargs="?", default="0", help="camera number, video file or URL (default: 0)")
-    parser.add_argument("--now", action="store_true", help="take the picture without preview and countdown")
-    parser.add_argument("--countdown", type=float, default=3, metavar="SECONDS", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, help="the picture to write; output_<name> is written beside it")
-    parser.add_argument("--show", action="store_true", help="open a window with the recognised picture")
-    args = parser.parse_args(argv)
-    taken = args.output or Path(time.strftime("camera_%Y%m%d_%H%M%S.jpg"))
-    if writable(taken) != taken:
-        raise InputError(f"{taken} has no ending that OpenCV writes: end it in .jpg or .png")
-    if taken.resolve() == Path(args.source).resolve():
-        raise InputError(f"{taken} would be written over: give --output another name")
-    recogniser = load_recogniser(args.models, args.keras)
-
-    camera = open_camera(args.source, args.max_pixels)
-    if not args.now and not can_show():
-        say(args, "there is no display for a preview: taking the picture now")
-        args.now = True
-    if args.now:
-        picture = take_picture(camera)
-    else:
-        picture = take_after_countdown(camera, is_live(args.source), args.countdown)
-        cv2.destroyAllWindows()
-    if picture is None:
-        say(args, "no picture was taken")
+    args = parse_arguments(argv)
+    recogniser = Recogniser(args.models)  # says at once if it cannot be loaded
+    image = take_picture(args)
+    if image is None:
+        print_status("no picture was taken", args.quiet)
         return
-    if is_blank(picture):
-        raise InputError(f"{args.source} gives nothing but one flat colour: uncover the lens, or make some light")
-    write_picture(taken, picture)
-    boxes, probabilities = recognise(picture, recogniser)
-    printed = csv.writer(sys.stdout, lineterminator="\n")
-    for number, (box, shares) in enumerate(zip(boxes, probabilities), start=1):
-        printed.writerow([cell(taken), *face_row(number, box, shares)[:7]])
-    draw_faces(picture, boxes, probabilities)
-    recognised = taken.parent / output_path(taken)
-    write_picture(recognised, picture)
-    say(args, f"wrote {taken} and {recognised}: {count(len(boxes), 'face')}")
+    write_image(args.output, image)
+    boxes, probabilities = recogniser.detect(image)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    for number, (box, its_probabilities) in enumerate(zip(boxes, probabilities), start=1):
+        table.writerow([safe_cell(args.output), *face_row(number, box, its_probabilities)[:7]])
+    draw_faces(image, boxes, probabilities)
+    write_image(args.recognised, image)
+    print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(boxes), 'face')}", args.quiet)
     if args.show:
-        show_if_possible(picture, taken.name, recognised)
+        camera.show_image(image, args.output.name, args.recognised)
 
 
 if __name__ == "__main__":
