@@ -1,14 +1,13 @@
-"""How many faces the model recognises: by split, with mirrored faces, and when the faces are damaged.
+"""Measure how often the model is right: on each split, without duplicates, and on damaged faces.
 
 Reads fdataX.npy, flabels.npy and fusage.npy, which preprocessing.py wrote into data/, and models/.
-Prints two tables for models/README.md: top-1 accuracy on each split, also without the faces that stand in Training,
-once as it is and once with the probabilities of the face and of its mirror image averaged; and on PrivateTest
-damaged as cameras and face detectors do.
+Prints two tables for models/README.md: top-1 accuracy on each split with its 95 % interval, also without the faces that
+stand in Training; and on faces damaged as cameras and face detectors do. Says for how many faces the mirror image gets
+another label: none, where the network is mirror-invariant.
 
 $ python benchmarks/accuracy.py
 $ python benchmarks/accuracy.py --models data/sample/models --split PublicTest
 """
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,17 +15,22 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from preprocessing import DATA, PRIVATE_TEST, PUBLIC_TEST, TRAINING, USAGES, identities, run
-from saved_model import MODELS, load_model
-from test_model import predict
-from train_model import load_dataset, resize
+from expressions.artifacts import DATA, MODELS
+from expressions.console import run, script_parser
+from expressions.evaluation import margin, predict
+from expressions.fer2013 import duplicate_groups, load_dataset
+from expressions.labels import PRIVATE_TEST, PUBLIC_TEST, SPLITS, TRAINING
+from expressions.model_files import load_model
+from expressions.training import resize
+
+SAME_PHOTOGRAPH = 0.95  # correlation of 12 x 12 thumbnails: see same_photographs
 
 
 def same_photographs(faces, others):
-    """bool (n,): faces that are likely one of the others, perhaps mirrored, with another scale, crop or watermark.
+    """Return bool (n,): faces that are likely one of the others, mirrored or with another scale, crop or watermark.
 
-    Their 12 x 12 thumbnails correlate by 0.95 or more: of pairs of a PublicTest and a Training face that do, those that
-    were looked at showed the same photograph, of pairs below 0.94 half did. Both are uint8 (n, 48, 48, 1).
+    Both are uint8 (n, 48, 48, 1). Of pairs of a PublicTest and a Training face whose thumbnails correlate by
+    SAME_PHOTOGRAPH or more, all that were looked at showed the same photograph; of pairs below 0.94 half did.
     """
     def thumbnails(faces):
         small = resize(faces, 12).reshape(len(faces), -1).astype(np.float32)
@@ -34,80 +38,94 @@ def same_photographs(faces, others):
         return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
 
     theirs = thumbnails(np.concatenate([others, others[:, :, ::-1]])).T
-    return np.concatenate([(part @ theirs).max(axis=1) >= 0.95 for part in np.array_split(thumbnails(faces), 8)])
+    chunks = np.array_split(thumbnails(faces), 8)
+    return np.concatenate([(chunk @ theirs).max(axis=1) >= SAME_PHOTOGRAPH for chunk in chunks])
 
 
-def moved(faces, turn=0, zoom=1, right=0, down=0):
-    """Faces uint8 (n, 48, 48, 1) turned by degrees, drawn larger, and shifted by parts of their size."""
+def select_faces(faces, splits):
+    """Return {name of a table row: bool (N,)}, the faces that count in it."""
+    training = splits == TRAINING
+    group = duplicate_groups(faces)
+    is_duplicate = np.isin(group, group[training])
+    selections = {}
+    for split in (PRIVATE_TEST, PUBLIC_TEST):
+        rows, name = splits == split, SPLITS[split]
+        is_copy = rows & is_duplicate
+        is_copy[rows] |= same_photographs(faces[rows], faces[training])
+        selections |= {name: rows, f"{name} without exact duplicates in Training": rows & ~is_duplicate,
+                       f"{name} without the same photographs in Training": rows & ~is_copy}
+    return selections
+
+
+# ---- damage: faces uint8 (n, 48, 48, 1) in and out ---------------------------------------------
+
+def move(faces, degrees=0, zoom=1, right=0, down=0):
+    """Rotate anticlockwise, draw larger, and shift by fractions of the face's size."""
     size = faces.shape[1]
-    warp = cv2.getRotationMatrix2D(((size - 1) / 2,) * 2, turn, zoom) + np.array([[0, 0, right], [0, 0, down]]) * size
+    warp = cv2.getRotationMatrix2D(((size - 1) / 2,) * 2, degrees, zoom)
+    warp += np.array([[0, 0, right], [0, 0, down]]) * size
     return np.stack([cv2.warpAffine(face, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
                      for face in faces])[..., None]
 
 
-def lit(faces, factor):
+def light(faces, factor):
     return np.clip(np.rint(faces * factor), 0, 255).astype(np.uint8)
 
 
-def blurred(faces, sigma):
+def blur(faces, sigma):
     return np.stack([cv2.GaussianBlur(face, (0, 0), sigma) for face in faces])[..., None]
 
 
-def compressed(faces, quality):
+def compress(faces, quality):
     files = [cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for face in faces]
     return np.stack([cv2.imdecode(file, cv2.IMREAD_GRAYSCALE) for file in files])[..., None]
 
 
 DAMAGES = {
-    "blurred, sigma 1 pixel": lambda faces: blurred(faces, 1),
-    "40 % darker": lambda faces: lit(faces, 0.6),
-    "40 % brighter": lambda faces: lit(faces, 1.4),
-    "JPEG of quality 20": lambda faces: compressed(faces, 20),
-    "turned 15° left": lambda faces: moved(faces, turn=15),
-    "turned 15° right": lambda faces: moved(faces, turn=-15),
-    "shifted 10 % left": lambda faces: moved(faces, right=-0.1),
-    "shifted 10 % right": lambda faces: moved(faces, right=0.1),
-    "shifted 10 % up": lambda faces: moved(faces, down=-0.1),
-    "shifted 10 % down": lambda faces: moved(faces, down=0.1),
-    "crop 15 % looser": lambda faces: moved(faces, zoom=1 / 1.15),
-    "crop 15 % tighter": lambda faces: moved(faces, zoom=1.15),
+    "blurred, sigma 1 pixel": lambda faces: blur(faces, 1),
+    "40 % darker": lambda faces: light(faces, 0.6),
+    "40 % brighter": lambda faces: light(faces, 1.4),
+    "JPEG of quality 20": lambda faces: compress(faces, 20),
+    "rotated 15° left": lambda faces: move(faces, degrees=15),
+    "rotated 15° right": lambda faces: move(faces, degrees=-15),
+    "shifted 10 % left": lambda faces: move(faces, right=-0.1),
+    "shifted 10 % right": lambda faces: move(faces, right=0.1),
+    "shifted 10 % up": lambda faces: move(faces, down=-0.1),
+    "shifted 10 % down": lambda faces: move(faces, down=0.1),
+    "crop 15 % looser": lambda faces: move(faces, zoom=1 / 1.15),
+    "crop 15 % tighter": lambda faces: move(faces, zoom=1.15),
 }
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
+    parser.add_argument("--data", type=Path, metavar="FOLDER", default=DATA, help="what preprocessing.py wrote")
     parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
-    parser.add_argument("--split", choices=USAGES[1:], default=USAGES[PRIVATE_TEST],
+    parser.add_argument("--split", choices=SPLITS[1:], default=SPLITS[PRIVATE_TEST],
                         help="whose faces are damaged; to choose by, take PublicTest (default: %(default)s)")
     args = parser.parse_args(argv)
-    faces, labels, usage = load_dataset(DATA)
-    labels, identity, network = labels.argmax(axis=1), identities(faces), load_model(args.models)
+    faces, labels, splits, _ = load_dataset(args.data)
+    model = load_model(args.models)
 
-    print("| faces | number | top-1 accuracy | with the mirror image |\n| --- | --- | --- | --- |")
-    training = usage == TRAINING
-    twins = np.isin(identity, identity[training])
-    parts = {}
+    print("| faces | number | top-1 accuracy | 95 % interval |\n| --- | --- | --- | --- |")
+    predicted = np.full(len(faces), -1)
     for split in (PRIVATE_TEST, PUBLIC_TEST):
-        rows = usage == split
-        alike = rows & twins
-        alike[rows] |= same_photographs(faces[rows], faces[training])
-        parts |= {USAGES[split]: rows, f"{USAGES[split]} without twins in Training": rows & ~twins,
-                  f"{USAGES[split]} without the same photographs in Training": rows & ~alike}
-    for name, rows in parts.items():
-        once = predict(network, faces[rows])
-        twice = once + predict(network, faces[rows][:, :, ::-1])
-        accuracies = [(shares.argmax(axis=1) == labels[rows]).mean() for shares in (once, twice)]
-        print(f"| {name} | {rows.sum():,} | {accuracies[0]:.2%} | {accuracies[1]:.2%} |")
+        predicted[splits == split] = predict(model, faces[splits == split]).argmax(axis=1)
+    for name, rows in select_faces(faces, splits).items():
+        accuracy = (predicted[rows] == labels[rows]).mean()
+        half = margin(accuracy, rows.sum())
+        print(f"| {name} | {rows.sum():,} | {accuracy:.2%} | {100 * (accuracy - half):.1f} to "
+              f"{100 * (accuracy + half):.1f} |")
 
-    rows = usage == USAGES.index(args.split)
-    print(f"\n| {args.split}, damaged | top-1 accuracy | lost |\n| --- | --- | --- |")
+    rows = splits == SPLITS.index(args.split)
+    faces, labels, predicted = faces[rows], labels[rows], predicted[rows]
+    mirrored = predict(model, faces[:, :, ::-1]).argmax(axis=1)
+    print(f"\nOf {len(faces):,} {args.split} faces {(mirrored != predicted).sum():,} get another label when mirrored.")
 
-    def accuracy(damage):
-        return (predict(network, damage(faces[rows])).argmax(axis=1) == labels[rows]).mean()
-
-    whole, accuracies = accuracy(lambda faces: faces), []
+    print(f"\n| {args.split}, damaged | top-1 accuracy | points lost |\n| --- | --- | --- |")
+    whole, accuracies = (predicted == labels).mean(), []
     for name, damage in DAMAGES.items():
-        accuracies.append(accuracy(damage))
+        accuracies.append((predict(model, damage(faces)).argmax(axis=1) == labels).mean())
         print(f"| {name} | {accuracies[-1]:.2%} | {100 * (whole - accuracies[-1]):.1f} |", flush=True)
     print(f"| mean of these | {np.mean(accuracies):.2%} | {100 * (whole - np.mean(accuracies)):.1f} |")
 

@@ -1,9 +1,9 @@
-"""How large a part of the picture the network should see about a face that was found.
+"""Measure how much around a detected face the network should see.
 
-FER2013's validation faces (PublicTest) are drawn four times as large into a grey border and found like
-any face; then the model recognises what crop_faces cuts out, wider or narrower, higher or lower.
-Reads data/fdataX.npy, flabels.npy and fusage.npy, which preprocessing.py wrote, and models/.
-Prints top-1 accuracy on the faces found: for each widening of the box a row, for each lowering a column.
+FER2013's validation faces (PublicTest) are enlarged four times in a grey border and detected like any face; then the
+model labels what crop_faces cuts out, wider or narrower, higher or lower.
+Reads fdataX.npy, flabels.npy and fusage.npy, which preprocessing.py wrote into data/, and models/.
+Prints top-1 accuracy on the detected faces: a row for each scale of the box, a column for each shift downwards.
 
 $ python benchmarks/crop_margin.py
 """
@@ -14,40 +14,57 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from preprocessing import DATA, FACE_SIZE, PUBLIC_TEST, load_array, run
-from recognise_image import crop_faces, find_faces, load_recogniser
+from expressions.artifacts import DATA
+from expressions.console import run, script_parser
+from expressions.detection import crop_faces, detect_faces
+from expressions.fer2013 import load_dataset
+from expressions.labels import PUBLIC_TEST
+from expressions.model_files import load_classifier
 
-WIDENINGS = (0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
-LOWERINGS = (-0.05, 0, 0.025, 0.05, 0.075, 0.1)
-ZOOM, BORDER = 4, 96
+SCALES = (0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)  # of the box's width
+SHIFTS = (-0.05, 0, 0.025, 0.05, 0.075, 0.1)  # downwards, of the box's height
+ZOOM, BORDER = 4, 96  # pixels
 
 
-def main():
-    usage = load_array(DATA / "fusage.npy", (None,), "preprocessing.py")
-    faces = load_array(DATA / "fdataX.npy", (len(usage), FACE_SIZE, FACE_SIZE, 1), "preprocessing.py")
-    labels = load_array(DATA / "flabels.npy", (len(usage), None), "preprocessing.py").argmax(axis=1)
-    recogniser = load_recogniser()
-    found = []
-    for face, label in zip(faces[usage == PUBLIC_TEST], labels[usage == PUBLIC_TEST]):
-        picture = cv2.resize(face, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-        picture = cv2.copyMakeBorder(picture, *4 * [BORDER], cv2.BORDER_REPLICATE)
-        boxes = find_faces(picture)
+def detect_again(faces):
+    """Enlarge faces uint8 (n, 48, 48, 1) in a border and detect them.
+
+    Returns the images, boxes int (m, 4), and the indices int (m,) of those where exactly one face was found.
+    """
+    images, found, indices = [], [], []
+    for index, face in enumerate(faces):
+        image = cv2.resize(face, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
+        image = cv2.copyMakeBorder(image, *4 * [BORDER], cv2.BORDER_REPLICATE)
+        boxes = detect_faces(image)
         if len(boxes) == 1:
-            found.append((picture, boxes, face, label))
-    pictures, boxes, faces, labels = zip(*found)
-    where = (np.concatenate(boxes)[:, [0, 1, 2]] - [BORDER, BORDER, 0]) / ZOOM
-    where[:, :2] += where[:, 2:] / 2
-    print("median of the boxes in FER2013's 48 pixels: centre ({:.1f}, {:.1f}), width {:.1f}".format(
-        *np.median(where, axis=0)))
-    print(f"{len(found):,} of {np.sum(usage == PUBLIC_TEST):,} faces found; "
-          f"{np.mean(recogniser(np.array(faces)).argmax(axis=1) == labels):.2%} of these recognised as they are")
-    print("wider x  lower " + "".join(f"{lower:8.3f}" for lower in LOWERINGS))
-    for widen in WIDENINGS:
-        shares = []
-        for lower in LOWERINGS:
-            crops = np.concatenate([crop_faces(*pair, widen, lower) for pair in zip(pictures, boxes)])
-            shares.append(np.mean(recogniser(crops).argmax(axis=1) == labels))
-        print(f"{widen:14.2f} " + "".join(f"{share:8.2%}" for share in shares), flush=True)
+            images.append(image)
+            found.append(boxes[0])
+            indices.append(index)
+    return images, np.array(found), np.array(indices)
+
+
+def main(argv=None):
+    parser = script_parser(__doc__)
+    parser.add_argument("--data", type=Path, metavar="FOLDER", default=DATA, help="what preprocessing.py wrote")
+    args = parser.parse_args(argv)
+    faces, labels, splits, _ = load_dataset(args.data)
+    faces, labels = faces[splits == PUBLIC_TEST], labels[splits == PUBLIC_TEST]
+    classify = load_classifier()
+    images, boxes, indices = detect_again(faces)
+    total, faces, labels = len(faces), faces[indices], labels[indices]
+
+    x, y = np.median((boxes[:, :2] + boxes[:, 2:] / 2 - BORDER) / ZOOM, axis=0)
+    print(f"median of the boxes in FER2013's 48 pixels: centre ({x:.1f}, {y:.1f}), "
+          f"width {np.median(boxes[:, 2]) / ZOOM:.1f}")
+    print(f"{len(faces):,} of {total:,} faces are detected; accuracy on these as FER2013 has them "
+          f"{np.mean(classify(faces).argmax(axis=1) == labels):.2%}")
+    print("scale x shift  " + "".join(f"{shift:8.3f}" for shift in SHIFTS))
+    for scale in SCALES:
+        accuracies = []
+        for shift in SHIFTS:
+            crops = np.concatenate([crop_faces(image, [box], scale, shift) for image, box in zip(images, boxes)])
+            accuracies.append(np.mean(classify(crops).argmax(axis=1) == labels))
+        print(f"{scale:14.2f} " + "".join(f"{accuracy:8.2%}" for accuracy in accuracies), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""How much memory the scripts take over hours.
+"""Measure how much memory the scripts take over hours.
 
 Runs a script in a process of its own and reads the memory of that and of those it starts every five seconds (Linux):
-recognise_video.py --csv on the video given, repeated without encoding it again until it is as long as asked;
-with --live webcam_live.py, in a window where there is a display, with --record and --csv, on a camera that sends the
-video's frames as JPEGs over HTTP again and again; with --pictures recognise_image.py on a folder of so many pictures,
-the video's frames, of which each hundredth is cut short.
+recognise_video.py --table on the video given, repeated without encoding it again until it is as long as asked;
+with --live webcam_live.py, in a window where there is a display, with --record and --table, on a camera that sends the
+video's frames as JPEGs over HTTP again and again; with --images recognise_image.py on a folder of so many images, the
+video's frames, of which each hundredth is cut short.
 Prints the memory after one minute, at the end and at its highest, and the numbers of threads and open files.
 
 $ python benchmarks/memory.py party.mp4                   # two hours of video take half an hour or more
 $ python benchmarks/memory.py party.mp4 --live --minutes 60
-$ python benchmarks/memory.py party.mp4 --pictures 10000
+$ python benchmarks/memory.py party.mp4 --images 10000
 """
 import contextlib
 import csv
@@ -23,18 +23,22 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import cv2
 
-from preprocessing import InputError, run, script_parser  # noqa: E402
-from recognise_image import count  # noqa: E402
-from recognise_video import frame_rate, open_video, read_video  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from expressions.artifacts import ROOT
+from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
+from expressions.video import frame_rate, open_video, read_video
 
-import cv2  # noqa: E402
+PAUSE = 5  # seconds between two readings
 
 
-def repeat(source, target, seconds):
-    """Write the pictures of a video again and again, until `seconds` are full; the number of frames."""
+# ---- what the scripts get ----------------------------------------------------------------------
+
+def repeat_video(source, target, seconds):
+    """Write the frames of a video again and again, until `seconds` are full. Returns the number of frames."""
+    import av
+
     with open_video(source) as video:
         stream = video.streams.video[0]
         packets = [(bytes(packet), packet.pts, packet.dts, packet.duration, packet.is_keyframe)
@@ -42,7 +46,6 @@ def repeat(source, target, seconds):
         length = sum(duration for _, _, _, duration, _ in packets)
         if not length:
             raise InputError(f"{source} does not say how long its frames last: convert it to .mp4")
-        import av
         with av.open(str(target), "w") as file:
             copy = file.add_stream_from_template(stream)
             rounds = -int(-seconds / (length * stream.time_base) // 1)
@@ -55,32 +58,8 @@ def repeat(source, target, seconds):
     return rounds * len(packets)
 
 
-def family(process):
-    """The ids of a process and of all that it has started, and they."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *(one for child in children for one in family(int(child)))]
-
-
-def watch(process):
-    """(seconds, MB, threads, open files) of a process and those it has started every five seconds until it ends."""
-    start, seen = time.monotonic(), []
-    while process.poll() is None:
-        try:
-            memory = threads = files = 0
-            for one in family(process.pid):
-                status = dict(line.split(":", 1) for line in Path(f"/proc/{one}/status").read_text().splitlines())
-                files += len(list(Path(f"/proc/{one}/fd").iterdir()))
-                memory += int(status["VmRSS"].split()[0]) / 1024
-                threads += int(status["Threads"])
-            seen.append((time.monotonic() - start, memory, threads, files))
-        except (KeyError, OSError):  # one has just ended
-            pass
-        time.sleep(5)
-    return seen
-
-
-def jpegs(source):
-    """The frames of a video as JPEG files, and how many a second there are."""
+def read_jpegs(source):
+    """Return the frames of a video as JPEG files, and how many a second there are."""
     with open_video(source) as video:
         stream = video.streams.video[0]
         return [cv2.imencode(".jpg", frame)[1].tobytes() for _, frame in read_video(video, stream)], frame_rate(stream)
@@ -88,8 +67,8 @@ def jpegs(source):
 
 @contextlib.contextmanager
 def camera(source, seconds):
-    """The address of a camera that sends a video's frames for so long, again and again, at their pace."""
-    frames, rate = jpegs(source)
+    """Yield the address of a camera that sends a video's frames for so long, again and again, at their pace."""
+    frames, rate = read_jpegs(source)
 
     class Camera(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -114,52 +93,54 @@ def camera(source, seconds):
         server.shutdown()
 
 
-def write_pictures(source, folder, number):
-    """Fill a folder with pictures; the number of those that are cut short."""
+def write_images(source, folder, number):
+    """Fill a folder with images. Returns the number of those that are cut short."""
     folder.mkdir()
-    frames, _ = jpegs(source)
-    for picture, frame in zip(range(number), itertools.cycle(frames)):
-        (folder / f"{picture:06}.jpg").write_bytes(frame[:500] if picture % 100 == 99 else frame)
+    frames, _ = read_jpegs(source)
+    for index, frame in zip(range(number), itertools.cycle(frames)):
+        (folder / f"{index:06}.jpg").write_bytes(frame[:500] if index % 100 == 99 else frame)
     return number // 100
 
 
-def main(argv=None):
-    parser = script_parser(__doc__)
-    parser.add_argument("video", type=Path, help="a video file")
-    parser.add_argument("--minutes", type=float, default=120, help="of video (default: %(default)s)")
-    parser.add_argument("--live", action="store_true", help="webcam_live.py instead")
-    parser.add_argument("--pictures", type=int, metavar="NUMBER", help="recognise_image.py on so many instead")
-    args = parser.parse_args(argv)
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cut = 0
-        if args.pictures:
-            cut = write_pictures(args.video, folder / "pictures", args.pictures)
-            command = ["recognise_image.py", "pictures", "--csv", "rows.csv"]
-        elif args.live:
-            address = stack.enter_context(camera(args.video, 60 * args.minutes))
-            command = ["webcam_live.py", address, "--csv", "rows.csv", "--record", "live.mp4"]
-        else:
-            frames = repeat(args.video, folder / "long.mp4", 60 * args.minutes)
-            print(f"{args.minutes:g} minutes, {frames:,} frames", file=sys.stderr)
-            command = ["recognise_video.py", "long.mp4", "--csv", "rows.csv", "--quiet"]
-        with open(folder / "log.txt", "w+") as log:
-            process = subprocess.Popen([sys.executable, ROOT / command[0], *command[1:]], cwd=folder,
-                                       stdout=subprocess.DEVNULL, stderr=log)
-            seen = watch(process)
-            status = process.wait()
-            log.seek(0)
-            said = [line for line in log.read().splitlines() if "%|" not in line]
-        if status != (2 if cut else 0):
-            raise InputError(f"{command[0]} ended with status {status}: {' '.join(said)}")
-        with open(folder / "rows.csv", newline="") as file:
-            rows = sum(1 for _ in csv.reader(file)) - 1
-        print(f"{command[0]}: {count(rows, 'row')}; it said: {next(line for line in said if line.startswith('wrote'))}")
-        if args.pictures:
-            written = len(list((folder / "output_pictures").iterdir()))
-            named = sum("is not a picture" in line for line in said)
-            print(f"{written:,} pictures were written and {named:,} named as no pictures; {cut:,} were cut short")
-    seconds, megabytes, threads, files = zip(*seen)
+# ---- measuring ---------------------------------------------------------------------------------
+
+def process_tree(pid):
+    """Return the ids of a process, of all that it has started, and of all that they have started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in process_tree(int(child)))]
+
+
+def watch(process):
+    """Return (seconds, MB, threads, open files) of a process and those it has started, read until it ends."""
+    start, readings = time.monotonic(), []
+    while process.poll() is None:
+        with contextlib.suppress(KeyError, OSError):  # one has just ended
+            memory = threads = files = 0
+            for pid in process_tree(process.pid):
+                status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                memory += int(status["VmRSS"].split()[0]) / 1024
+                threads += int(status["Threads"])
+            readings.append((time.monotonic() - start, memory, threads, files))
+        time.sleep(PAUSE)
+    return readings
+
+
+def run_script(folder, command, expected_status):
+    """Run a script in a folder and watch it. Returns the readings, and the lines it wrote to standard error."""
+    with open(folder / "log.txt", "w+") as log:
+        process = subprocess.Popen([sys.executable, ROOT / command[0], *command[1:]], cwd=folder,
+                                   stdout=subprocess.DEVNULL, stderr=log)
+        readings = watch(process)
+        log.seek(0)
+        lines = [line for line in log.read().splitlines() if "%|" not in line]  # without progress bars
+    if process.returncode != expected_status:
+        raise InputError(f"{command[0]} ended with status {process.returncode}: {' '.join(lines)}")
+    return readings, lines
+
+
+def print_readings(readings):
+    seconds, megabytes, threads, files = zip(*readings)
     minute = [size for second, size in zip(seconds, megabytes) if 60 <= second < 90]
     if not minute:
         raise InputError("it was over within a minute: give more")
@@ -167,6 +148,38 @@ def main(argv=None):
     print(f"after a minute {statistics.median(minute):.0f} MB, at the end {last:.0f}, at most {max(megabytes):.0f}; "
           f"{min(threads[1:-1])} to {max(threads)} threads, {min(files[1:-1])} to {max(files)} open files; "
           f"{seconds[-1] / 60:.0f} minutes")
+
+
+def main(argv=None):
+    parser = script_parser(__doc__)
+    parser.add_argument("video", type=Path, help="a video file")
+    parser.add_argument("--minutes", type=float, default=120, help="of video (default: %(default)s)")
+    parser.add_argument("--live", action="store_true", help="webcam_live.py instead")
+    parser.add_argument("--images", type=positive_int, metavar="NUMBER", help="recognise_image.py on so many instead")
+    args = parser.parse_args(argv)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        n_cut = 0
+        if args.images:
+            n_cut = write_images(args.video, folder / "images", args.images)
+            command = ["recognise_image.py", "images", "--table", "rows.csv"]
+        elif args.live:
+            address = stack.enter_context(camera(args.video, 60 * args.minutes))
+            command = ["webcam_live.py", address, "--table", "rows.csv", "--record", "live.mp4"]
+        else:
+            frames = repeat_video(args.video, folder / "long.mp4", 60 * args.minutes)
+            print_status(f"{args.minutes:g} minutes, {pluralise(frames, 'frame')}")
+            command = ["recognise_video.py", "long.mp4", "--table", "rows.csv"]
+        readings, lines = run_script(folder, command, expected_status=2 if n_cut else 0)
+        with open(folder / "rows.csv", newline="") as file:
+            rows = sum(1 for _ in csv.reader(file)) - 1
+        wrote = [line for line in lines if line.startswith("wrote")]
+        print(f"{command[0]}: {pluralise(rows, 'row')}; it said: {'; '.join(wrote)}")
+        if args.images:
+            written = len(list((folder / "output_images").iterdir()))
+            named = sum(".jpg is not a" in line for line in lines)
+            print(f"{written:,} images were written and {named:,} named as no images; {n_cut:,} were cut short")
+    print_readings(readings)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""How many frames a second recognise_video.py recognises, from a video to a video, and what others reach.
+"""Measure how many frames a second recognise_video.py recognises, from a video to a video, and what others reach.
 
 Runs in turn, each time in a process of its own:
-ours          recognise_video.py with --csv, all frames, loading the model included;
+ours          recognise_video.py with --table, all frames, loading the model included;
 codec         decodes the video and encodes it again as recognise_video.py does, nothing else, all frames;
-the_original  what the original project does, with every frame: searches it in full size, recognises
-              the first face with model.predict, draws it and writes MPEG-4 through OpenCV;
+the_original  what the original project does, with every frame: searches it in full size, recognises the first face with
+              model.predict, draws it and writes MPEG-4 through OpenCV;
 fer           the PyPI package of that name as it comes, drawn and written alike, where it is installed.
 The last two are slow and get the first frames only; their models are loaded before the clock starts.
-Prints frames per second, medians over the runs, and how many times faster ours is. Then searches every
-whole frame with recognise_video.py's settings and prints how many of the faces found so ours has, too, at
-an intersection over union of at least 0.4, and how many it has besides.
+Prints frames per second, medians over the runs, and how many times faster ours is. Then searches every whole frame with
+recognise_video.py's settings and prints how many of the faces found so ours has, too, at an intersection over union of
+at least 0.4, and how many it has besides.
 
-Without a video it makes one: 1280 x 720, 30 frames a second, 20 seconds; one to four copies of the
-portrait that comes with matplotlib, their faces 120 to 340 pixels wide, glide over a blurred ground.
+Without a video it makes one: 1280 x 720, 30 frames a second, 20 seconds; one to four copies of the portrait that comes
+with matplotlib, their faces 120 to 340 pixels wide, glide over a blurred ground.
 
 $ python benchmarks/recognise_video.py
 $ python benchmarks/recognise_video.py party.mov --frames 100
@@ -27,17 +27,17 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import cv2
+import numpy as np
+from find_faces import pair_boxes, search_frame
 
-import recognise_video  # noqa: E402
-from preprocessing import EXPRESSIONS, InputError, run, script_parser  # noqa: E402
-from recognise_image import find_faces, portrait, read_picture  # noqa: E402
-from train_model import load_model  # noqa: E402
-
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from find_faces import pair_boxes  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before benchmarks/, which has the same names
+import recognise_video
+from expressions.console import InputError, positive_int, print_status, run, script_parser
+from expressions.images import read_image, sample_image_path
+from expressions.labels import EXPRESSIONS
+from expressions.model_files import import_keras, load_model
+from expressions.video import frame_rate, open_video, read_video
 
 WIDTH, HEIGHT, RATE, SECONDS = 1280, 720, 30, 20
 FACES = (  # of the clip: width of the face, mirrored, brightness, centre x and y, and how far it glides from there
@@ -46,64 +46,74 @@ FACES = (  # of the clip: width of the face, mirrored, brightness, centre x and 
 PRESENT = (2, 3, 1, 4)  # how many of these are there, changing every two seconds
 
 
-def make_clip(path):
-    """Write the clip in which the faces glide, H.264."""
-    import av
+# ---- the clip ----------------------------------------------------------------------------------
 
-    picture = read_picture(portrait())
-    x, y, side = 81, 30, 368  # the head; its face is 254 pixels wide
-    head = picture[y:y + side, x:x + side]
+def make_heads():
+    """Return for each of FACES an image float (n, n, 3) of the portrait's head, and its mask float (n, n, 1)."""
+    x, y, side = 81, 30, 368  # of the head; its face is 254 pixels wide
+    head = read_image(sample_image_path())[y:y + side, x:x + side]
     oval = cv2.ellipse(np.zeros((side, side), np.float32), (side // 2, side // 2), (150, 172), 0, 0, 360, 1, -1)
-    oval = cv2.GaussianBlur(oval, (0, 0), 6)[..., None]
-    chance = np.random.default_rng(0)
-    ground = sum(cv2.resize(chance.normal(0, contrast, (9 * fine, 16 * fine, 1)), (WIDTH, HEIGHT),
-                            interpolation=cv2.INTER_CUBIC) for fine, contrast in ((1, 18), (4, 9), (16, 4)))
-    ground = (ground[..., None] + np.array((120, 125, 115))).clip(0, 255).astype(np.uint8)
-    noise = chance.normal(0, 4, (HEIGHT + 64, WIDTH + 64, 3)).astype(np.int16)
+    oval = cv2.GaussianBlur(oval, (0, 0), 6)
     heads = []
     for width, mirrored, *_ in FACES:
         size = (round(side * width / 254),) * 2
-        scaled = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (head, oval)]
-        heads.append([image[:, ::-1] if mirrored else image for image in scaled])
+        image, mask = (cv2.resize(layer, size, interpolation=cv2.INTER_AREA) for layer in (head, oval))
+        heads.append((image[:, ::-1], mask[:, ::-1, None]) if mirrored else (image, mask[..., None]))
+    return heads
+
+
+def make_frames():
+    """Yield the frames, uint8 BGR (HEIGHT, WIDTH, 3), of the clip in which the faces glide."""
+    heads, random = make_heads(), np.random.default_rng(0)
+    ground = sum(cv2.resize(random.normal(0, contrast, (9 * fine, 16 * fine, 1)), (WIDTH, HEIGHT),
+                            interpolation=cv2.INTER_CUBIC) for fine, contrast in ((1, 18), (4, 9), (16, 4)))
+    ground = (ground[..., None] + np.array((120, 125, 115))).clip(0, 255).astype(np.uint8)
+    noise = random.normal(0, 4, (HEIGHT + 64, WIDTH + 64, 3)).astype(np.int16)
+    for index in range(RATE * SECONDS):
+        second, frame = index / RATE, ground.copy()
+        present = PRESENT[int(second / 2) % len(PRESENT)]
+        for face, (_, _, brightness, centre_x, centre_y, wide, high) in enumerate(FACES[:present]):
+            image, mask = heads[face]
+            left = round(centre_x + wide * np.sin(0.9 * second + face) - len(image) / 2)
+            top = round(centre_y + high * np.sin(0.7 * second + 2 * face) - len(image) / 2)
+            place = frame[top:top + len(image), left:left + len(image)]
+            lit = brightness * (1 + 0.1 * np.sin(1.5 * second + face))
+            place[:] = (place * (1 - mask) + image * lit * mask).clip(0, 255)
+        down, right = random.integers(0, 64, 2)
+        yield (frame + noise[down:down + HEIGHT, right:right + WIDTH]).clip(0, 255).astype(np.uint8)
+
+
+def make_clip(path):
+    """Write the clip, H.264."""
+    import av
+
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=RATE, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(RATE * SECONDS):
-            second = number / RATE
-            frame = ground.copy()
-            present = PRESENT[int(second / 2) % len(PRESENT)]
-            for face, (_, _, brightness, centre_x, centre_y, wide, high) in enumerate(FACES[:present]):
-                image, mask = heads[face][0], heads[face][1][..., None]
-                left = round(centre_x + wide * np.sin(0.9 * second + face) - len(image) / 2)
-                top = round(centre_y + high * np.sin(0.7 * second + 2 * face) - len(image) / 2)
-                place = frame[top:top + len(image), left:left + len(image)]
-                lit = brightness * (1 + 0.1 * np.sin(1.5 * second + face))
-                place[:] = (place * (1 - mask) + image * lit * mask).clip(0, 255)
-            down, right = chance.integers(0, 64, 2)
-            frame = (frame + noise[down:down + HEIGHT, right:right + WIDTH]).clip(0, 255).astype(np.uint8)
+        for frame in make_frames():
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         file.mux(stream.encode(None))
 
 
+# ---- the contestants: each returns how many frames it did, and the seconds ---------------------
+
 def ours(video, output, _):
     """recognise_video.py as it is."""
     start = time.perf_counter()
-    recognise_video.main([str(video), "--output", str(output), "--csv", str(output.with_suffix(".csv")), "--quiet"])
+    recognise_video.main([str(video), "--output", str(output), "--table", str(output.with_suffix(".csv")), "--quiet"])
     seconds = time.perf_counter() - start
-    with recognise_video.open_video(output) as written:
+    with open_video(output) as written:
         return written.streams.video[0].frames, seconds
 
 
 def codec(video, output, _):
-    """What no way that writes H.264 through FFmpeg can do without."""
+    """What no method that writes H.264 through FFmpeg can do without."""
     import av
 
     start, number = time.perf_counter(), 0
-    with recognise_video.open_video(video) as read, av.open(str(output), "w") as written:
+    with open_video(video) as read, av.open(str(output), "w") as written:
         source = read.streams.video[0]
-        source.thread_type = "AUTO"
-        stream = written.add_stream("libx264", rate=recognise_video.frame_rate(source),
-                                    options={"preset": "veryfast", "crf": "20"})
+        stream = written.add_stream("libx264", rate=frame_rate(source), options={"preset": "veryfast", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = source.width, source.height, "yuv420p"
         for frame in read.decode(source):
             frame.pict_type = av.video.frame.PictureType.NONE  # which frames are whole the encoder decides anew
@@ -115,8 +125,9 @@ def codec(video, output, _):
 
 def the_original(video, output, frames):
     """One face per frame, found in full size, recognised with model.predict."""
-    network = load_model()
-    network.predict(np.zeros((1, 48, 48, 1)), verbose=0)  # the first call builds TensorFlow's graph
+    import_keras()
+    model = load_model()
+    model.predict(np.zeros((1, 48, 48, 1)), verbose=0)  # the first call builds TensorFlow's graph
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
 
     def recognise(frame):
@@ -124,8 +135,8 @@ def the_original(video, output, frames):
         for x, y, width, height in cascade.detectMultiScale(grey, 1.3, 5)[:1]:
             face = cv2.resize(grey[y:y + height, x:x + width], (48, 48))
             # The original divides by 255 here; the network that comes with this project does so itself.
-            shares = network.predict(face.astype("float32").reshape(1, 48, 48, 1), verbose=0)[0]
-            yield (x, y, width, height), EXPRESSIONS[shares.argmax()]
+            probabilities = model.predict(face.astype("float32").reshape(1, 48, 48, 1), verbose=0)[0]
+            yield (x, y, width, height), EXPRESSIONS[probabilities.argmax()]
 
     return write_with_opencv(video, output, frames, recognise)
 
@@ -144,7 +155,7 @@ def fer(video, output, frames):
 
 
 def write_with_opencv(video, output, frames, recognise):
-    """Read the first frames, draw what recognise(frame) yields into each, write it: their number and the seconds."""
+    """Read the first frames, draw what recognise(frame) yields into each, and write it."""
     start, number = time.perf_counter(), 0
     source = cv2.VideoCapture(str(video))
     size = int(source.get(cv2.CAP_PROP_FRAME_WIDTH)), int(source.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -163,46 +174,61 @@ def write_with_opencv(video, output, frames, recognise):
     return number, time.perf_counter() - start
 
 
-WAYS = {way.__name__: way for way in (ours, codec, the_original, fer)}
+METHODS = {method.__name__: method for method in (ours, codec, the_original, fer)}
 
 
-def compare(video, table):
-    """Faces that a search of every whole frame finds, those of them in the CSV of ours, and those in it besides."""
+# ---- measuring ---------------------------------------------------------------------------------
+
+def compare_with_full_search(video, table):
+    """Return the number of faces that a search of every whole frame finds, of those among them in our table, and of
+    those that are only in our table."""
     boxes = collections.defaultdict(list)
     with open(table, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             boxes[int(row["frame"])].append(tuple(int(row[name]) for name in ("x", "y", "width", "height")))
     searched = both = 0
-    with recognise_video.open_video(video) as read:
-        stream = read.streams.video[0]
-        stream.thread_type = "AUTO"
-        for number, (_, frame) in enumerate(recognise_video.read_video(read, stream)):
-            found = find_faces(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), recognise_video.LONGEST_SIDE,
-                               recognise_video.SCALE_STEP, recognise_video.NEIGHBOURS)
+    with open_video(video) as read:
+        for index, (_, frame) in enumerate(read_video(read, read.streams.video[0])):
+            found = search_frame(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
             searched += len(found)
-            both += len(pair_boxes(boxes[number], found))
+            both += len(pair_boxes(boxes[index], found))
     return searched, both, sum(map(len, boxes.values())) - both
 
 
-def time_way(way, python, video, frames, folder):
-    """Frames per second of one run."""
-    command = [python, __file__, video, "--way", way, "--frames", str(frames), "--folder", folder]
+def time_method(method, python, video, frames, folder):
+    """Return the frames per second of one run."""
+    command = [python, __file__, video, "--method", method, "--frames", str(frames), "--folder", folder]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"{way} failed: {(done.stderr.strip() or 'it said nothing').splitlines()[-1]}")
+        raise InputError(f"{method} failed: {(done.stderr.strip() or 'it said nothing').splitlines()[-1]}")
     number, seconds = done.stdout.split()[-2:]
     return int(number) / float(seconds)
+
+
+def measure(video, folder, args):
+    """Return {method: frames per second of each run}, in turn."""
+    pythons = dict.fromkeys(METHODS, sys.executable) | {"fer": args.fer_python}
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('fer') is None)"
+    if subprocess.run([args.fer_python, "-c", look]).returncode:
+        print_status(f"{args.fer_python} has no package fer, so it is left out: --fer-python says which has it")
+        del pythons["fer"]
+    rates = {method: [] for method in pythons}
+    for number in range(args.runs):
+        for method, python in pythons.items():
+            rates[method].append(time_method(method, python, video, args.frames, folder))
+            print_status(f"run {number + 1}: {method:12} {rates[method][-1]:7.1f} frames/s")
+    return rates
 
 
 def main(argv=None):
     parser = script_parser(__doc__)
     parser.add_argument("video", nargs="?", type=Path, help="a video file (default: the clip described above)")
-    parser.add_argument("--runs", type=int, default=3, help="of each way (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=60, help="for the slow ways (default: %(default)s)")
+    parser.add_argument("--runs", type=positive_int, default=3, help="of each method (default: %(default)s)")
+    parser.add_argument("--frames", type=positive_int, default=60, help="for the slow ones (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where the videos stay (default: they are deleted)")
     parser.add_argument("--fer-python", default=sys.executable, metavar="PYTHON",
                         help="the Python that has the package fer (default: this one)")
-    parser.add_argument("--way", choices=WAYS, help="run just this one way, once, and print frames and seconds")
+    parser.add_argument("--method", choices=METHODS, help="run just this one, once, and print frames and seconds")
     args = parser.parse_args(argv)
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -210,30 +236,19 @@ def main(argv=None):
         folder.mkdir(parents=True, exist_ok=True)
         video = args.video or folder / "clip.mp4"
         if args.video is None:
-            print("making the clip", file=sys.stderr)
+            print_status("making the clip")
             make_clip(video)
-        if args.way:
-            print(*WAYS[args.way](video, folder / f"{args.way}.mp4", args.frames))
+        if args.method:
+            print(*METHODS[args.method](video, folder / f"{args.method}.mp4", args.frames))
             return
-        recognise_video.open_video(video).close()
+        open_video(video).close()  # a file that is no video is named at once
+        rates = measure(video, folder, args)
+        searched, both, besides = compare_with_full_search(video, folder / "ours.csv")
 
-        ways = dict.fromkeys(WAYS, sys.executable) | {"fer": args.fer_python}
-        look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('fer') is None)"
-        if subprocess.run([args.fer_python, "-c", look]).returncode:
-            print(f"{args.fer_python} has no package fer, so it is left out: --fer-python says which has it",
-                  file=sys.stderr)
-            del ways["fer"]
-        rates = {way: [] for way in ways}
-        for number in range(args.runs):
-            for way, python in ways.items():
-                rates[way].append(time_way(way, python, video, args.frames, folder))
-                print(f"run {number + 1}: {way:12} {rates[way][-1]:7.1f} frames/s", file=sys.stderr)
-        searched, both, besides = compare(video, folder / "ours.csv")
-
-    medians = {way: statistics.median(rates[way]) for way in ways}
-    print("way            frames/s   ours is faster")
-    for way in ways:
-        print(f"{way:14} {medians[way]:8.1f} {medians['ours'] / medians[way]:14.1f} x")
+    medians = {method: statistics.median(values) for method, values in rates.items()}
+    print("method         frames/s   ours is faster")
+    for method, median in medians.items():
+        print(f"{method:14} {median:8.1f} {medians['ours'] / median:14.1f} x")
     print(f"{both:,} of {searched:,} faces that a search of every whole frame finds are found by ours, too; "
           f"{besides:,} besides")
 
