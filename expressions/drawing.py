@@ -1,0 +1,115 @@
+"""What is drawn into images: boxes with labels, probability bars, lines of text, a countdown."""
+import cv2
+import numpy as np
+
+from expressions.labels import EXPRESSIONS
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+EXPRESSION_COLOURS = (  # BGR in the order of EXPRESSIONS, dark enough for white letters
+    (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))
+
+
+def font_scale(image):
+    """OpenCV's font scale that is legible in an image of this size."""
+    return float(np.clip(min(image.shape[:2]) / 720, 0.45, 3))
+
+
+def _thickness(scale):
+    return max(1, round(1.6 * scale))
+
+
+def draw_text(image, text, baseline, scale, colour=WHITE, thickness=None):
+    """Draw one line of text; `baseline` is the (x, y) of its lower left corner in pixels."""
+    cv2.putText(image, text, baseline, FONT, scale, colour, thickness or _thickness(scale), cv2.LINE_AA)
+
+
+def draw_faces(image, boxes, probabilities, expressions=None, track_ids=None):
+    """Draw a box and a label, "happy 97%", for each face into an image uint8 BGR (h, w, 3).
+
+    boxes int (n, 4), probabilities float (n, 7). `expressions` int (n,) are those to name (default: the most probable
+    ones). `track_ids` int (n,) come before the labels: "2 happy 97%".
+    """
+    scale = font_scale(image)
+    if expressions is None:
+        expressions = probabilities.argmax(axis=1)
+    for (x, y, width, height), expression in zip(boxes, expressions):
+        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), EXPRESSION_COLOURS[expression],
+                      max(2, round(2.5 * scale)))
+    occupied = [tuple(box) for box in boxes]
+    for face, (box, expression) in enumerate(zip(boxes, expressions)):
+        text = f"{EXPRESSIONS[expression]} {probabilities[face][expression]:.0%}"
+        if track_ids is not None:
+            text = f"{track_ids[face]} {text}"
+        occupied.append(draw_label(image, text, box, EXPRESSION_COLOURS[expression], scale, occupied))
+
+
+def draw_label(image, text, box, colour, scale, occupied):
+    """Draw white letters on a coloured ground in a free place above or below a box, or else inside it.
+
+    `occupied` are the rectangles (x, y, width, height) of faces and earlier labels; returns the label's own.
+    """
+    image_height, image_width = image.shape[:2]
+    pad = _thickness(scale) + 1
+    (width, height), below = cv2.getTextSize(text, FONT, scale, pad - 1)
+    if width + 2 * pad > image_width:
+        scale *= image_width / (width + 2 * pad + 1)
+        (width, height), below = cv2.getTextSize(text, FONT, scale, pad - 1)
+    width, height = width + 2 * pad, height + below + 2 * pad
+
+    def is_free(corner):
+        left, top = corner
+        return 0 <= top <= image_height - height and all(
+            left >= x + w or left + width <= x or top >= y + h or top + height <= y for x, y, w, h in occupied)
+
+    x, y, box_width, box_height = box
+    lefts = np.clip((x, x + box_width - width, x + (box_width - width) // 2), 0, max(0, image_width - width))
+    corners = [(left, top) for top in (y - height, y + box_height) for left in lefts]
+    inside = lefts[0], int(np.clip(y + box_height - height, 0, max(0, image_height - height)))
+    left, top = map(int, next(filter(is_free, corners), inside))
+    cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
+    draw_text(image, text, (left + pad, top + height - pad - below), scale, thickness=pad - 1)
+    return left, top, width, height
+
+
+def draw_probability_bars(frame, probabilities):
+    """Draw the probabilities (7,) of a face as bars into the lower left corner of a frame uint8 BGR (h, w, 3)."""
+    height, width = frame.shape[:2]
+    row_height = min(height / 26, width / 24)
+    scale, left = row_height / 32, round(row_height / 2)
+    top = height - round((len(probabilities) + 0.5) * row_height)
+    right = left + round(10 * row_height)
+    bar_left = left + round(4.6 * row_height)
+    darken(frame, left // 2, top - left // 2, right + left, height - left // 2)
+    for row, (expression, probability, colour) in enumerate(zip(EXPRESSIONS, probabilities, EXPRESSION_COLOURS)):
+        baseline = top + round((row + 0.75) * row_height)
+        draw_text(frame, expression, (left, baseline), scale, thickness=max(1, round(2 * scale)))
+        brighter = tuple(min(255, 60 + level) for level in colour)
+        cv2.rectangle(frame, (bar_left, baseline - round(0.5 * row_height)),
+                      (bar_left + round(probability * (right - bar_left)), baseline), brighter, cv2.FILLED)
+
+
+def draw_overlay(frame, lines):
+    """Draw lines of text into the upper left corner of a frame uint8 BGR (h, w, 3)."""
+    scale = 0.8 * font_scale(frame)
+    widths, heights = zip(*(cv2.getTextSize(line, FONT, scale, _thickness(scale))[0] for line in lines))
+    step = round(1.7 * max(heights))
+    darken(frame, 0, 0, max(widths) + step, step * len(lines) + step // 2)
+    for row, line in enumerate(lines, start=1):
+        draw_text(frame, line, (step // 2, row * step), scale)
+
+
+def draw_countdown(frame, number):
+    """Draw a large number at the top of a frame uint8 BGR (h, w, 3)."""
+    height, width = frame.shape[:2]
+    scale = height / 120
+    (wide, high), _ = cv2.getTextSize(str(number), FONT, scale, 1)
+    baseline = ((width - wide) // 2, height // 20 + high)
+    draw_text(frame, str(number), baseline, scale, BLACK, max(1, round(6 * scale)))  # an outline, for any background
+    draw_text(frame, str(number), baseline, scale, WHITE, max(1, round(2.5 * scale)))
+
+
+def darken(frame, left, top, right, bottom):
+    """Darken a rectangle of a frame in place, so that letters stand out from whatever is behind them."""
+    region = frame[top:bottom, left:right]
+    region[:] = region // 5
