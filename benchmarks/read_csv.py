@@ -70,8 +70,9 @@ def main(argv=None):
             megabytes[method] = float(output)
             print(f"{method:13} {seconds[method][-1]:6.2f} s {megabytes[method]:6.0f} MB", flush=True)
     original, own = (statistics.median(seconds[method]) for method in METHODS)
+    less = megabytes["the_original"] / megabytes["ours"]
     print(f"\nmedian of {args.runs}: the original {original:.1f} s, ours {own:.1f} s: {original / own:.1f} times "
-          f"faster, with {megabytes['the_original'] / megabytes['ours']:.1f} times less memory ({megabytes['ours']:.0f} MB)")
+          f"faster, with {less:.1f} times less memory ({megabytes['ours']:.0f} MB)")
 
 
 if __name__ == "__main__":
