@@ -1,0 +1,60 @@
+"""How good probabilities are: calibration, and FER+'s way of counting."""
+import numpy as np
+
+BINS = 15  # of the calibration error
+
+
+def predict(model, faces, batch_size=256):
+    """Return the probabilities float32 (n, 7) of faces uint8 (n, h, w, 1), computed by Keras."""
+    return model.predict(faces.astype(np.float32), batch_size=batch_size, verbose=0)
+
+
+def calibration_table(y_true, y_prob, bins=BINS):
+    """Return a pandas table of how often the most probable expression is the true one.
+
+    A row for each of `bins` equal ranges of its probability: `faces` in it, their mean `probability` and the `accuracy`
+    among them, nan where there are none. y_true is int (n,), y_prob float (n, 7).
+    """
+    import pandas as pd
+
+    confidence, right = y_prob.max(axis=1).astype(float), y_prob.argmax(axis=1) == y_true
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    groups = pd.DataFrame({"probability": confidence, "accuracy": right}).groupby(bin_of)
+    return groups.mean().assign(faces=groups.size()).reindex(range(bins)).fillna({"faces": 0})
+
+
+def expected_calibration_error(table):
+    """Return the expected calibration error (Guo et al. 2017, equation 3) of a calibration table: 0 is best."""
+    gaps = (table.accuracy - table.probability).abs() * table.faces
+    return gaps.sum() / table.faces.sum()
+
+
+def fit_temperature(probabilities, labels):
+    """Return the softmax temperature with the smallest cross-entropy (Guo et al. 2017) on held-out faces.
+
+    probabilities float (n, 7), labels int (n,). Dividing the logits by it makes confidence match accuracy; which
+    expression is the most probable stays the same.
+    """
+    logits = np.log(np.maximum(probabilities, 1e-30))
+    rows = np.arange(len(labels))
+
+    def cross_entropy(temperature):
+        scaled = logits / temperature
+        return np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, labels])
+
+    return min(np.geomspace(0.1, 10, 1001), key=cross_entropy)
+
+
+def majority_vote(votes):
+    """Return what most people see in a face, int (n,) from 0 to 9, or -1 where there is no majority.
+
+    As Barsoum et al. 2016 and their code count: single votes are left out, and of the others one expression must have
+    more than half. votes are uint8 (n, 10), as fer2013.read_ferplus returns them.
+    """
+    votes = np.where(votes > 1, votes, 0)
+    return np.where(2 * votes.max(axis=1) > votes.sum(axis=1), votes.argmax(axis=1), -1)
+
+
+def margin(share, count):
+    """Return half the width of the 95 % interval of a share of `count` faces (normal approximation)."""
+    return 1.96 * np.sqrt(share * (1 - share) / count)

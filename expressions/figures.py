@@ -1,0 +1,198 @@
+"""Every matplotlib figure: data set, network, training, evaluation and timelines."""
+import datetime
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from expressions.drawing import EXPRESSION_COLOURS
+from expressions.evaluation import expected_calibration_error
+from expressions.labels import EXPRESSIONS, FACE_SIZE, SPLITS
+
+BLUE, YELLOW, RED, GREEN, PURPLE, CYAN, GREY = (  # Paul Tol's bright colours, which colour-blind people tell apart
+    "#4477aa", "#ccbb44", "#ee6677", "#228833", "#aa3377", "#66ccee", "#bbbbbb")
+BLOCKS = {  # the layers that plot_architecture shows as blocks
+    "Conv2D": "convolution {} × {}", "Dense": "dense", "MaxPooling2D": "max pooling",
+    "AveragePooling2D": "average pooling", "GlobalMaxPooling2D": "global max pooling",
+    "GlobalAveragePooling2D": "global average pooling"}
+
+
+def plot_distribution(table):
+    """Return a figure of fer2013.class_counts: a group of bars for each expression."""
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    axes = figure.subplots()
+    table.loc[list(EXPRESSIONS), list(SPLITS)].plot.bar(ax=axes, width=0.84, rot=0, fontsize=12,
+                                                         color=[BLUE, YELLOW, RED])
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=9, padding=2)
+    axes.set_ylabel("faces", fontsize=12)
+    axes.set_title(f"{table.loc['total', 'total']:,} faces", fontsize=14)
+    axes.legend(fontsize=11)
+    axes.margins(y=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_samples(faces, labels, columns=12, seed=0):
+    """Return a figure of faces uint8 (N, 48, 48, 1) drawn at random: a row for each expression, labels int (N,)."""
+    random = np.random.default_rng(seed)
+    figure = Figure(figsize=(columns + 1.3, len(EXPRESSIONS)), layout="constrained")
+    for label, row in enumerate(figure.subplots(len(EXPRESSIONS), columns)):
+        for axes in row:
+            axes.set(xticks=[], yticks=[], frame_on=False)
+        for axes, index in zip(row, random.permutation(np.flatnonzero(labels == label))[:columns]):
+            axes.imshow(faces[index, ..., 0], cmap="gray", vmin=0, vmax=255)
+        row[0].set_ylabel(EXPRESSIONS[label], rotation=0, ha="right", va="center", fontsize=15)
+    return figure
+
+
+def plot_curves(history):
+    """Return a figure of loss and accuracy over the epochs; `history` is a pandas table like history.csv."""
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    for axes, measure, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("loss", "top-1 accuracy")):
+        axes.plot(history.epoch, history[measure], label="training (augmented faces, soft targets)", color=BLUE,
+                  marker=".")
+        axes.plot(history.epoch, history[f"val_{measure}"], label="validation", color=RED, marker=".")
+        larger = history.epoch[history["size"].diff() > 0]
+        for start in larger:
+            axes.axvline(start - 0.5, color="grey", linewidth=0.8, linestyle=":")
+        axes.set_xlabel("epoch (dotted: larger faces from here)" if len(larger) else "epoch", fontsize=12)
+        axes.set_title(name, fontsize=14)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=11)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def plot_architecture(model):
+    """Return a figure of a stack of Keras layers: a block for each convolution, pooling and dense layer's output.
+
+    A block is as high as its maps, and the wider the more of them there are.
+    """
+    blocks, words = [("face", FACE_SIZE, 1)], {}  # kind, size, channels; the legend's words for each kind
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind in BLOCKS:
+            *size, channels = layer.output.shape[1:]
+            blocks.append((kind, size[0] if size else 1, channels))
+            words.setdefault(kind, [BLOCKS[kind].format(*getattr(layer, "kernel_size", ()))])
+        elif len(blocks) > 1 and kind != "Flatten":
+            word = {"BatchNormalization": "batch normalisation", "Dropout": "dropout"}.get(kind, kind)
+            if word not in words[blocks[-1][0]]:
+                words[blocks[-1][0]].append(word)
+    colours = {"face": GREY, **dict(zip(words, (BLUE, YELLOW, RED, GREEN, PURPLE, CYAN)))}
+    figure = Figure(figsize=(14, 4.8), layout="constrained")
+    axes = figure.subplots()
+    left = 0
+    for kind, size, channels in blocks:
+        left = _draw_block(axes, left, size, channels, colours[kind])
+    axes.text(-0.75, -2.3, "maps\nsize", ha="right", va="top", fontsize=12, linespacing=1.4, color="grey")
+    axes.legend(handles=[Patch(facecolor=colours[kind], label=", ".join(words[kind])) for kind in words],
+                loc="upper right", fontsize=12, frameon=False)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    axes.set_title(f"{model.count_params():,} parameters", fontsize=14)
+    return figure
+
+
+def _draw_block(axes, left, size, channels, colour):
+    """Draw the front, top and right side of a block, and return where the next one begins."""
+    width, height, depth = 0.12 * channels ** 0.5, size / FACE_SIZE * 4, size / FACE_SIZE * 1.1
+    if size == 1:
+        width, height, depth = 0.25, 0.18 * channels ** 0.5, 0.1
+    low, high, right = -height / 2, height / 2, left + width
+    sides = (((left, low), (right, low), (right, high), (left, high)),
+             ((left, high), (right, high), (right + depth, high + depth), (left + depth, high + depth)),
+             ((right, low), (right + depth, low + depth), (right + depth, high + depth), (right, high)))
+    for side, alpha in zip(sides, (1, 0.8, 0.6)):
+        axes.fill(*zip(*side), facecolor=colour, alpha=alpha, edgecolor="black", linewidth=0.8)
+    axes.text((left + right) / 2, -2.3, f"{channels}\n{size} × {size}" if size > 1 else f"{channels}", ha="center",
+              va="top", fontsize=12, linespacing=1.4)
+    return max(right + depth, left + 0.95) + 0.2
+
+
+def plot_confusion(y_true, y_pred):
+    """Return a figure of the confusion matrix of labels int (n,): counts, and shares of each true expression."""
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    figure = Figure(figsize=(15, 7), layout="constrained")
+    for axes, normalise, form, title in zip(figure.subplots(1, 2), (None, "true"), ("d", ".0%"),
+                                            ("faces", "share of the true expression")):
+        ConfusionMatrixDisplay.from_predictions(
+            y_true, y_pred, labels=range(len(EXPRESSIONS)), display_labels=EXPRESSIONS, normalize=normalise,
+            values_format=form, cmap="Blues", ax=axes, colorbar=False, text_kw={"fontsize": 13})
+        axes.set_title(title, fontsize=15)
+        axes.set_xlabel("predicted", fontsize=13)
+        axes.set_ylabel("true", fontsize=13)
+        axes.tick_params(labelsize=12)
+    figure.suptitle(f"accuracy {np.mean(y_true == y_pred):.2%} on {len(y_true):,} faces", fontsize=16)
+    return figure
+
+
+def plot_reliability(table):
+    """Return a figure of evaluation.calibration_table: accuracy over confidence, and how many faces have each."""
+    figure = Figure(figsize=(6.5, 7), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    width = 1 / len(table)
+    middles = (table.index.to_numpy() + 0.5) * width
+    axes.bar(middles, table.accuracy, width, color=BLUE, edgecolor="white", label="accuracy")
+    axes.plot((0, 1), (0, 1), color=RED, linestyle="--", label="confidence = accuracy")
+    axes.plot(table.probability, table.probability, "o", color=RED, markersize=4, label="mean confidence")
+    axes.set_title(f"expected calibration error {expected_calibration_error(table):.3f}", fontsize=14)
+    axes.set_ylabel("accuracy", fontsize=12)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(fontsize=11, loc="upper left")
+    below.bar(middles, table.faces, width, color=GREY, edgecolor="white")
+    below.set_ylabel("faces", fontsize=12)
+    below.set_xlabel("confidence: the probability of the most probable expression", fontsize=12)
+    below.xaxis.set_major_formatter(PercentFormatter(1))
+    below.set_xlim(0, 1)
+    return figure
+
+
+MAX_TRACKS = 8  # rows of a timeline: the faces seen longest
+MAX_POINTS = 700  # of a row, half a pixel each; where more points fall on one, their mean is drawn
+POINT_INTERVAL = 0.1  # seconds; a gap of several of them is a time in which the face was not seen
+
+
+def plot_timeline(timeline):
+    """Return a matplotlib figure of each face's probabilities over time, stacked, a row for each of the faces.
+
+    `timeline` is {track id: array (n, 8), of seconds and the seven probabilities}.
+    """
+
+    tracks = sorted(sorted(timeline, key=lambda track_id: -len(timeline[track_id]))[:MAX_TRACKS])
+    end = max((timeline[track_id][-1][0] for track_id in tracks), default=0) or 1
+    figure = Figure(figsize=(14, 1.6 + 1.7 * max(1, len(tracks))), dpi=100, layout="constrained")
+    colours = [(red / 255, green / 255, blue / 255) for blue, green, red in EXPRESSION_COLOURS]
+    for track_id, axes in zip(tracks or [None], np.ravel(figure.subplots(max(1, len(tracks)), 1, sharex=True))):
+        points = np.reshape(timeline.get(track_id, [[0] * 8]), (-1, 8))
+        for run in _runs(points, max(POINT_INTERVAL, end / MAX_POINTS)):
+            areas = axes.stackplot(run[:, 0], run[:, 1:].T, colors=colours, alpha=0.85, linewidth=0)
+        axes.set_ylabel(f"face {track_id}" if track_id else "no face", fontsize=13)
+        axes.set(ylim=(0, 1), xlim=(0, end))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds, end)))
+        axes.tick_params(labelsize=12)
+    axes.set_xlabel("hours, minutes and seconds" if end >= 3600 else "minutes and seconds", fontsize=13)
+    title = f"the {MAX_TRACKS} of {len(timeline):,} faces seen longest" if len(timeline) > MAX_TRACKS else ""
+    figure.legend(areas, EXPRESSIONS, loc="outside upper center", ncols=len(EXPRESSIONS), fontsize=13, title=title)
+    return figure
+
+
+def _runs(points, step):
+    """Average points (n, 8) over steps of so many seconds; return them as a list of arrays without gaps in time."""
+    starts = np.flatnonzero(np.diff(points[:, 0] // step, prepend=-1))
+    points = np.add.reduceat(points, starts) / np.diff(starts, append=len(points))[:, None]
+    runs = np.split(points, np.flatnonzero(np.diff(points[:, 0]) > 5 * step) + 1)
+    width = step * np.eye(8)[0]  # of a single point, which has no area
+    return [run if len(run) > 1 else np.concatenate([run, run + width]) for run in runs]
+
+
+def _clock(seconds, end):
+    """Return a time as minutes:seconds or hours:minutes:seconds, with tenths in a video of less than 20 seconds."""
+    whole, tenths = divmod(round(10 * seconds), 10)
+    text = str(datetime.timedelta(seconds=whole)).removeprefix("0:")
+    return f"{text}.{tenths}" if end < 20 else text

@@ -1,0 +1,337 @@
+"""Training: targets, augmentation, schedules, the loop and its checkpoints."""
+import json
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from expressions.artifacts import replace_when_whole
+from expressions.console import InputError, first_line
+from expressions.evaluation import fit_temperature, predict
+from expressions.labels import EXPRESSIONS, FACE_SIZE
+from expressions.model_files import import_keras
+from expressions.network import build_model, fused_batch_normalisation, tie_mirrored_filters
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One way to train."""
+    epochs: int
+    fine_tuning_fraction: float  # of the epochs, the last ones: gentler augmentation and a second, lower cycle
+    resolution_schedule: tuple  # (until this fraction of the other epochs, face size in pixels): small faces are fast
+    max_lr: float  # the peak of the learning rate for batches of BATCH_SIZE; others in proportion (Goyal et al. 2017)
+    augmentation_strength: float  # times AUGMENTATION
+    filters: tuple  # of the pairs of convolutions; the first pair takes the most time
+    pooling: str
+
+
+BATCH_SIZE = 128
+FULL = TrainingConfig(84, 2 / 7, ((0.4, 32), (0.84, 40), (1, FACE_SIZE)), 0.1, 1, (32, 64, 128, 256),
+                      "GlobalMaxPooling2D")
+QUICK = TrainingConfig(30, 0, ((0.35, 24), (0.65, 32), (0.88, 40), (1, FACE_SIZE)), 0.3, 0.7, (16, 48, 128, 256),
+                       "GlobalAveragePooling2D")  # with the maximum the first two epochs are nearly lost
+FINE_TUNING_EPOCHS = 16  # with --after, where nothing else is done
+FINE_TUNING_LR, FINE_TUNING_AUGMENTATION = 0.5, 1 / 3  # times the config's (He et al. 2019)
+WARMUP_FRACTION = 0.2  # of a cycle, in which the learning rate climbs to its peak
+WEIGHT_DECAY = 5e-3  # Keras multiplies it by the learning rate: the usual 5e-4 with momentum 0.9
+LABELS = ("fer2013", "both", "ferplus")
+LABEL_SMOOTHING = 0.1
+VOTE_WEIGHT = 0.5  # of the FER+ votes in the targets of --labels both
+DISTILLATION_WEIGHT = 0.5  # of the teachers' predictions in the targets of --after
+AUGMENTATION = {"rotation": 15, "zoom": 0.15, "translate": 0.1, "brightness": 0.4}  # each ±; degrees, or fractions
+
+
+# ---- targets -----------------------------------------------------------------------------------
+
+def soft_targets(source, labels, votes, rows):
+    """Return the targets float32 (N, 7) of all faces and a mask bool (N,) of those that have one.
+
+    labels are int (N,), votes uint8 (N, 10) or None, `rows` bool (N,) the faces that may be learned from. Sources:
+    "fer2013": the label, smoothed (Szegedy et al. 2016);
+    "both": (1 - VOTE_WEIGHT) × label + VOTE_WEIGHT × probabilities predicted from the FER+ votes;
+    "ferplus": the share of the votes for each expression, single votes left out as by Barsoum et al. 2016. Faces for
+    which contempt, unknown or not-a-face got as many votes or more are masked.
+    """
+    every, one_hot = np.full(len(labels), True), np.eye(len(EXPRESSIONS))[labels]
+    if source == "fer2013":
+        return np.float32((1 - LABEL_SMOOTHING) * one_hot + LABEL_SMOOTHING / len(EXPRESSIONS)), every
+    if source == "both":
+        predicted = vote_probabilities(votes, labels, rows)
+        return np.float32((1 - VOTE_WEIGHT) * one_hot + VOTE_WEIGHT * predicted), every
+    votes = np.where(votes > 1, votes, 0)
+    seven, others = votes[:, :len(EXPRESSIONS)], votes[:, len(EXPRESSIONS):]
+    shares = np.float32(seven / np.maximum(seven.sum(axis=1, keepdims=True), 1))
+    return shares, seven.max(axis=1) > others.max(axis=1)
+
+
+def vote_probabilities(votes, labels, rows):
+    """Return the probability of each FER2013 label for a face with these FER+ votes, float (N, 7).
+
+    A logistic regression on the votes' logarithms, fitted to `rows`. The shares of the votes alone would not do: who
+    voted for FER+ saw fear, for example, far more seldom than who labelled FER2013. Raises InputError.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(labels[rows])) < len(EXPRESSIONS):
+        raise InputError("some expressions have no face to train on: train with --labels fer2013")
+    logarithms = np.log(votes + 0.5)
+    return LogisticRegression(max_iter=1000).fit(logarithms[rows], labels[rows]).predict_proba(logarithms)
+
+
+def distillation_targets(targets, faces, teachers):
+    """Blend targets (n, 7) with the teachers' predictions (born-again networks, Furlanello et al. 2018).
+
+    The predictions are averaged over the teachers, Keras models, and over each face (n, 48, 48, 1) and its mirror
+    image. Returns float32 (n, 7).
+    """
+    predictions = [predict(teacher, view) for teacher in teachers for view in (faces, faces[:, :, ::-1])]
+    return np.float32((1 - DISTILLATION_WEIGHT) * targets + DISTILLATION_WEIGHT * np.mean(predictions, axis=0))
+
+
+# ---- faces -------------------------------------------------------------------------------------
+
+def augment(faces, size, random, strength=1):
+    """Return faces uint8 (n, h, w, 1) rotated, zoomed, shifted, mirrored and lit at random, as (n, size, size, 1).
+
+    By up to `strength` times AUGMENTATION; `random` is a numpy.random.Generator. One warp does it all, the change of
+    size included, so each pixel is interpolated once.
+    """
+    rotation, zoom, translate, brightness = (strength * value for value in AUGMENTATION.values())
+    count, height, width = faces.shape[:3]
+    angle = np.deg2rad(random.uniform(-1, 1, count) * rotation)
+    scale = size / width * (1 + random.uniform(-1, 1, count) * zoom)
+    shift = random.uniform(-1, 1, (count, 2)) * translate * size
+    mirror = random.choice((-1, 1), count)
+    warps = np.empty((count, 2, 3))
+    warps[:, 0, 0], warps[:, 0, 1] = mirror * scale * np.cos(angle), -scale * np.sin(angle)
+    warps[:, 1, 0], warps[:, 1, 1] = mirror * scale * np.sin(angle), scale * np.cos(angle)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    warps[:, :, 2] = (size - 1) / 2 + shift - warps[:, :, :2] @ centre
+    warped = [cv2.warpAffine(face, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+              for face, warp in zip(faces, warps)]
+    light = 1 + random.uniform(-1, 1, (count, 1, 1)) * brightness
+    return np.clip(np.rint(np.stack(warped) * light), 0, 255).astype(np.uint8)[..., None]
+
+
+def resize(faces, size):
+    """Return faces uint8 (n, h, w, 1) as uint8 (n, size, size, 1)."""
+    if faces.shape[1:3] == (size, size):
+        return faces
+    return np.stack([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA) for face in faces])[..., None]
+
+
+def augmented_batches(faces, targets, size, batch_size, seed, strength=1):
+    """Return a keras.utils.PyDataset of one epoch's augmented batches, prepared on background threads.
+
+    `seed` is a list of int. The incomplete last batch is left out.
+    """
+    import keras
+
+    order = np.random.default_rng(seed).permutation(len(faces))
+
+    class AugmentedBatches(keras.utils.PyDataset):
+        def __len__(self):
+            return max(1, len(order) // batch_size)
+
+        def __getitem__(self, index):
+            rows = order[index * batch_size:(index + 1) * batch_size]
+            random = np.random.default_rng([*seed, index])
+            return augment(faces[rows], size, random, strength).astype(np.float32), targets[rows]
+
+    # With a single worker tf.data tunes itself, which at worst doubles the time of an epoch.
+    return AugmentedBatches(workers=2)
+
+
+# ---- schedules ---------------------------------------------------------------------------------
+
+def epoch_schedule(epochs, config, only_fine_tuning=False):
+    """Return (face size in pixels, augmentation strength) for each epoch, and how many come before fine-tuning."""
+    main = 0 if only_fine_tuning else epochs - round(config.fine_tuning_fraction * epochs)
+    sizes = [next(size for fraction, size in config.resolution_schedule if (epoch + 1) / main <= fraction)
+             for epoch in range(main)]
+    fine_tuning = (FACE_SIZE, config.augmentation_strength * FINE_TUNING_AUGMENTATION)
+    return [(size, config.augmentation_strength) for size in sizes] + [fine_tuning] * (epochs - main), main
+
+
+def learning_rates(main_steps, fine_tuning_steps, max_lr):
+    """Return the learning rate of each step, float32 (main_steps + fine_tuning_steps,).
+
+    One cycle (Smith and Topin 2018) each: linear warm-up to the peak, then a cosine down to zero.
+    """
+    def cycle(steps, peak):
+        warmup = int(WARMUP_FRACTION * steps)
+        decay = peak / 2 * (1 + np.cos(np.pi * np.arange(steps - warmup) / max(1, steps - warmup)))
+        return np.concatenate([np.linspace(peak / 10, peak, warmup, endpoint=False), decay])
+
+    return np.float32(np.concatenate([cycle(main_steps, max_lr),
+                                      cycle(fine_tuning_steps, max_lr * FINE_TUNING_LR)]))
+
+
+def cpu_has_bfloat16():
+    """Return whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX); without that it is slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def compile_model(config, rates):
+    """Return the network ready to train with these learning rates, in bfloat16 where the processor has that."""
+    import keras
+
+    class Rates(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            index = keras.ops.minimum(keras.ops.cast(step, "int32"), len(rates) - 1)
+            return keras.ops.take(keras.ops.convert_to_tensor(rates), index)
+
+        def get_config(self):
+            return {}
+
+    bfloat16 = cpu_has_bfloat16()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
+    model = build_model(config.filters, config.pooling, None, fused_batch_normalisation())
+    model.compile(
+        optimizer=keras.optimizers.SGD(Rates(), momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY),
+        loss="categorical_crossentropy", metrics=["accuracy"],
+        # Keras leaves XLA off on a processor, where it doubles the speed in float32.
+        jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
+    tie_mirrored_filters(model)
+    model.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+# ---- checkpoints -------------------------------------------------------------------------------
+
+def save_checkpoint(path, model, settings, history):
+    """Write the weights, the optimizer, settings (a dict) and history (a list of dicts) of an epoch into one .npz."""
+    variables = {f"variable{index}": np.array(value)
+                 for index, value in enumerate([*model.weights, *model.optimizer.variables])}
+    with replace_when_whole(path) as [temporary]:
+        np.savez(temporary, settings=json.dumps(settings), history=json.dumps(history), **variables)
+
+
+def read_checkpoint(path):
+    """Return the settings, the history and the list of variables that save_checkpoint wrote. Raises InputError."""
+    if not path.is_file():
+        raise InputError(f"{path} is not there, so there is nothing to resume: run train_model.py without --resume")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            variables = [file[f"variable{index}"] for index in range(len(file.files) - 2)]
+            settings, history = json.loads(str(file["settings"])), json.loads(str(file["history"]))
+        if not {"epochs", "quick", "batch_size", "seed", "labels", "after", "data"} <= settings.keys():
+            raise ValueError("a setting is missing")
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a whole checkpoint ({first_line(error)}): "
+                         "run train_model.py without --resume") from None
+    return settings, history, variables
+
+
+def restore_checkpoint(model, variables, path):
+    """Give a compiled model the variables that read_checkpoint returned. Raises InputError where they do not fit."""
+    targets = [*model.weights, *model.optimizer.variables]
+    if [value.shape for value in variables] != [tuple(target.shape) for target in targets]:
+        raise InputError(f"{path} is a checkpoint of another network: run train_model.py without --resume")
+    for target, value in zip(targets, variables):
+        target.assign(value)
+
+
+# ---- the loop ----------------------------------------------------------------------------------
+
+def config_of(settings):
+    """Return the TrainingConfig of a run's settings."""
+    return QUICK if settings["quick"] else FULL
+
+
+def train(training, validation, settings, checkpoint, resume=False, initial_weights=None):
+    """Train the network; return it and its history, a list of dicts with the keys of history.csv, one an epoch.
+
+    training is (faces uint8 (n, 48, 48, 1), targets float32 (n, 7)), validation (faces, labels int (n,)). settings has
+    epochs, quick, batch_size, seed and after, which is not empty where `initial_weights`, as get_weights() returns
+    them, are to be fine-tuned. Writes a checkpoint after each epoch. Sets Keras's global dtype policy. Raises
+    InputError where the loss is no number or a checkpoint does not fit.
+    """
+    keras = import_keras()
+    from tqdm import tqdm
+
+    faces, targets = training
+    config, batch_size = config_of(settings), settings["batch_size"]
+    steps = max(1, len(faces) // batch_size)
+    keras.utils.set_random_seed(settings["seed"])
+    schedule, main = epoch_schedule(settings["epochs"], config, only_fine_tuning=bool(settings["after"]))
+    rates = learning_rates(steps * main, steps * (len(schedule) - main), config.max_lr * batch_size / BATCH_SIZE)
+    model, history = compile_model(config, rates), []
+    if resume:
+        _, history, variables = read_checkpoint(checkpoint)
+        restore_checkpoint(model, variables, checkpoint)
+    elif initial_weights:
+        _set_weights(model, initial_weights)
+    work = [size ** 2 for size, _ in schedule]  # the time of a step is in proportion
+    with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
+              bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}") as bar:
+        for epoch in range(len(history), len(schedule)):
+            size, strength = schedule[epoch]
+            bar.set_description(f"epoch {epoch + 1}/{len(schedule)}, faces {size} x {size}")
+            batches = augmented_batches(faces, targets, size, batch_size, [settings["seed"], epoch], strength)
+            logs = _train_epoch(model, batches, settings["seed"], epoch, bar, work[epoch])
+            row = {"epoch": epoch + 1, "size": size, "loss": logs["loss"], "accuracy": logs["accuracy"],
+                   **_validate(model, validation, size, batch_size)}
+            history.append(row)
+            save_checkpoint(checkpoint, model, settings, history)
+            bar.write(f"epoch {epoch + 1:3}/{len(schedule)}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
+                      f"validation {row['val_accuracy']:.1%}", file=sys.stderr)
+    keras.mixed_precision.set_global_policy("float32")
+    trained = build_model(config.filters, config.pooling)
+    trained.set_weights(model.get_weights())
+    tie_mirrored_filters(trained)  # also the moving averages, which were measured rather than learned
+    return trained, history
+
+
+def _set_weights(model, weights):
+    try:
+        model.set_weights(weights)
+    except ValueError:
+        raise InputError("the last model after --after has other layers than the one to train, so it can teach, but "
+                         "not be fine-tuned: give it earlier, or add --quick if it was trained so") from None
+
+
+def _train_epoch(model, batches, seed, epoch, bar, work):
+    """Train one epoch and return the mean loss and accuracy. Raises InputError where the loss is no number."""
+    import keras
+
+    class Progress(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            bar.update(work)
+            bar.set_postfix_str(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}", refresh=False)
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):  # its random state is not in the checkpoint: set it anew
+            layer.seed_generator.state.assign([seed, epoch])
+    logs = model.fit(batches, verbose=0, callbacks=[Progress()], shuffle=False).history  # in random order already
+    if not np.isfinite(logs["loss"][0]):
+        raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or --batch-size")
+    return {name: values[0] for name, values in logs.items()}
+
+
+def _validate(model, validation, size, batch_size):
+    """Return the cross-entropy and accuracy of validation faces at this size."""
+    faces, labels = validation
+    probabilities = predict(model, resize(faces, size), batch_size)
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    return {"val_loss": float(-np.log(np.maximum(likelihood, 1e-7)).mean()),
+            "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
+
+
+def calibrate(model, faces, labels):
+    """Divide the last layer's weights by the temperature that fits held-out faces, and return the temperature.
+
+    faces are uint8 (n, 48, 48, 1), labels int (n,). So everybody who uses the weights has calibrated probabilities.
+    """
+    temperature = fit_temperature(predict(model, faces), labels)
+    last = model.layers[-1]
+    last.set_weights([values / temperature for values in last.get_weights()])
+    return temperature
