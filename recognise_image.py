@@ -107,7 +107,9 @@ def plan_outputs(args):
     written = [] if args.no_images else map(destination, outputs)
     refuse_overwriting([path for path in (*args.tables, *written) if path != STDOUT and not is_remote(path)],
                        [path for path in inputs if not is_remote(path)])
-    return destination, str(destination(outputs[0]) if len(outputs) == 1 else args.output or "this folder")
+    if len(outputs) == 1:
+        return destination, str(destination(outputs[0]))
+    return destination, f"images into {args.output or 'this folder'}"
 
 
 def choose_destination(output, is_single):

@@ -9,7 +9,6 @@ import importlib.util
 import io
 import json
 import os
-import sys
 from pathlib import Path
 
 from expressions.artifacts import replace_when_whole
@@ -48,7 +47,7 @@ def safe_cell(path):
 
 
 class Table:
-    """Where rows go, and `done`: the set of cells of the file column that were there before, None on standard output."""
+    """Where rows go, and `done`: the set of files whose rows were there before, None on standard output."""
 
     def __init__(self, write, done):
         self.write, self.done = write, done
@@ -79,24 +78,28 @@ def open_table(path, columns, resume=False):
     if resume and path != journal and path.exists() and not journal.exists():
         _take_over(path, journal, columns)
     done = _read_journal(journal, columns) if resume and journal.exists() else []
-    with open(journal, "ab" if done else "wb", buffering=0) as file:
+    is_begun = bool(done)
+    with open(journal, "ab", buffering=0) as file:
         def write(text):
-            data = text.encode()
+            nonlocal is_begun
+            data = (text if is_begun else ",".join(columns) + "\n" + text).encode()
             try:
+                if not is_begun:  # now, so that what fails before the first row leaves the old file as it was
+                    file.truncate(0)
+                    is_begun = True
                 while data:
                     data = data[file.write(data):]
             except OSError as error:
                 raise InputError(f"{journal} cannot be written ({error.strerror}): what is done is kept there; make "
                                  "room and give --resume") from None
 
-        table = Table(write, set(done))
-        if not done:
-            table.add(columns)
         try:
-            yield table
+            yield Table(write, set(done))
         except KeyboardInterrupt:
+            write("")
             _finish(path, journal)
             raise
+        write("")  # where no row came
     _finish(path, journal)
 
 

@@ -64,6 +64,8 @@ def in_order(make_executor, function, tasks, ahead):
             yield task, answer
     except ImportError as error:  # of a cluster's worker
         raise InputError(f"a worker lacks {error.name}: install requirements-recognise.txt there") from None
+    except concurrent.futures.CancelledError:
+        raise InputError("the scheduler is gone: run it again with --resume when it is back") from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -109,7 +111,7 @@ def dask_executor(address, model):
         raise InputError(f"{address} is no address of a Dask scheduler: give one like tcp://host:8786")
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what it says of workers that come and go
+    logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError):
