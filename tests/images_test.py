@@ -1,0 +1,202 @@
+"""Images of every kind are read upright, found and named, and bad ones refused in a sentence."""
+import functools
+import http.server
+import struct
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from expressions.console import InputError
+from expressions.images import find_images, is_uniform, output_path, read_image, write_image
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_upright_as_their_exif_orientation_says(tmp_path, orientation):
+    upright = np.zeros((60, 80, 3), np.uint8)
+    upright[:30, :40] = (255, 0, 0)
+    upright[30:, 40:] = (0, 255, 0)
+    # what a camera stores so that EXIF's orientation brings it upright (EXIF 2.3, tag 0x0112)
+    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
+              6: np.rot90(upright), 7: upright.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90(upright, -1)}[orientation]
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95, subsampling=0)
+    image = read_image(path)[..., ::-1]
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).mean() < 5
+
+
+@pytest.mark.parametrize("mode, suffix", [("L", "png"), ("RGBA", "png"), ("P", "gif"), ("CMYK", "jpg"), ("1", "png"),
+                                          ("I;16", "png"), ("RGB", "webp"), ("RGB", "tif"), ("RGB", "bmp")])
+def test_images_of_every_kind_are_read(tmp_path, portrait, mode, suffix):
+    image = Image.fromarray(portrait[0][..., ::-1])
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 256)
+    else:
+        image = image.convert(mode)
+    path = tmp_path / f"grüße {mode[0]}.{suffix}"
+    image.save(path)
+    read = read_image(path)
+    assert read.shape == (600, 512, 3) and read.dtype == np.uint8
+    soft = [cv2.blur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (9, 9)).ravel() for image in (read, portrait[0])]
+    assert np.corrcoef(*soft)[0, 1] > 0.95  # blurred because black and white is dithered
+    assert cv2.haveImageWriter(output_path(path).name)
+
+
+def png_bomb(width, height):
+    """A PNG of one bit a pixel, all black, whose header is true."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    data = zlib.compress(bytes(1 + (width + 7) // 8) * 100)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+            + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("text.jpg", b"no image", "is not an image that OpenCV reads"),
+    ("empty.png", b"", "is not an image that OpenCV reads"),
+    ("cut.jpg", JPEG[:4000], "is not a whole image, it is cut short or damaged"),
+    ("clip.mp4", b"\0\0\0\x20ftypisom", "give a video to recognise_video.py"),
+    ("grey.pfm", b"Pf\n4 4\n-1\n" + np.ones(16, np.float32).tobytes(), "is not an image that OpenCV reads"),
+    ("bomb.png", png_bomb(60_000, 60_000), "has more than 120,000,000 pixels"),
+    ("bomb.bmp", b"BM" + struct.pack("<IHHI", 0xFFFFFFFF, 0, 0, 54)
+     + struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0), "has more than 120,000,000 pixels"),
+    ("bomb.pgm", b"P5\n60000 60000\n255\n" + bytes(1000), "has more than 120,000,000 pixels"),
+])
+def test_what_is_no_image_or_too_large_is_refused_in_a_sentence(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_image(tmp_path / name)
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not there"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(InputError, match="is not a file"):
+        read_image(tmp_path)
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate(10 << 30)  # takes no room on the disk
+    with pytest.raises(InputError, match="more than 120,000,000 pixels"):
+        read_image(tmp_path / "huge.png")
+
+
+def test_an_image_is_written_whole_or_not_at_all(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    write_image(tmp_path / "new/image.png", image)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new/image.png"))[..., ::-1], image)
+    with pytest.raises(InputError, match=r"cannot hold 70000 x 1 pixels: end it in \.png"):
+        write_image(tmp_path / "new/wide.jpg", np.zeros((1, 70_000, 3), np.uint8))
+    with pytest.raises(InputError, match=r"end it in \.png"):
+        write_image(tmp_path / "new/light.exr", image)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["image.png"]
+
+
+def test_a_uniform_image_is_known_in_every_colour():
+    for colour in ((0, 0, 0), (0, 0, 255), (200, 10, 90)):
+        image = np.full((50, 60, 3), colour, np.uint8)
+        assert is_uniform(image)
+        image[20, 20] = 128
+        assert not is_uniform(image)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with images, an earlier run's outputs, and hidden files."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jpg", "a.JFIF", "output_a.png", ".hidden.jpg", "notes.txt", "day 2/c.jp2", ".git/d.jpg",
+                 "output_day/e.jpg", "day 2/[x].png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    return tmp_path
+
+
+def names_of(argument):
+    return [(Path(path).as_posix(), output.as_posix()) for path, output in find_images(argument)]
+
+
+def test_a_folder_is_searched_in_order_without_outputs_and_hidden_files(folder):
+    top = f"output_{folder.name}"
+    assert names_of(".") == [("a.JFIF", f"{top}/a.JFIF.png"), ("b.jpg", f"{top}/b.jpg"),
+                             ("day 2/[x].png", f"{top}/day 2/[x].png"), ("day 2/c.jp2", f"{top}/day 2/c.jp2")]
+    assert names_of("day 2/") == [("day 2/[x].png", "output_day 2/[x].png"), ("day 2/c.jp2", "output_day 2/c.jp2")]
+
+
+def test_a_pattern_passes_over_outputs_unless_it_names_them(folder):
+    assert names_of("*.png") == [] and names_of("*.jpg") == [("b.jpg", "output_b.jpg")]
+    assert names_of("**/*.jpg") == [("b.jpg", "output_b.jpg")]
+    assert names_of("output_*.png") == [("output_a.png", "output_output_a.png")]
+    assert names_of("day 2/[x].png") == [("day 2/[x].png", "output_[x].png")]  # a name before it is a pattern
+    assert names_of("none.gif") == [("none.gif", "output_none.gif")]  # that it is not there is said when it is read
+
+
+# ---- addresses ---------------------------------------------------------------------------------
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The address of a web server that lists three images in folders."""
+    pytest.importorskip("aiohttp", reason="fsspec opens http:// with aiohttp: pip install -r requirements-cluster.txt")
+    (tmp_path / "photos/day 2").mkdir(parents=True)
+    for name in ("b.jpg", "a.png", "day 2/c.jpg", "output_d.jpg"):
+        cv2.imwrite(str(tmp_path / "photos" / name), np.full((30, 40, 3), 90, np.uint8))
+    handler = functools.partial(Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_images_on_a_web_server_are_found_and_read(web):
+    found = list(find_images(f"{web}/photos"))
+    assert [path for path, _ in found] == [f"{web}/photos/{name}" for name in ("a.png", "b.jpg", "day%202/c.jpg")]
+    assert [output.as_posix() for _, output in found] == [
+        f"output_photos/{name}" for name in ("a.png", "b.jpg", "day%202/c.jpg")]
+    assert read_image(found[0][0]).shape == (30, 40, 3)
+    with pytest.raises(InputError, match=f"{web}/none.jpg cannot be opened"):
+        read_image(f"{web}/none.jpg")
+
+
+def test_images_in_an_archive_at_an_address(tmp_path):
+    pytest.importorskip("fsspec", reason="pip install -r requirements-cluster.txt")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        for name in ("b.jpg", "a.png", "notes.txt"):
+            file.writestr(f"inner/{name}", cv2.imencode(".png", np.zeros((9, 7, 3), np.uint8))[1].tobytes())
+    outer = f"file://{tmp_path}/all.zip"
+    addresses = [f"zip://inner/{name}::{outer}" for name in ("a.png", "b.jpg")]
+    assert [path for path, _ in find_images(f"zip://inner::{outer}")] == addresses
+    assert [path for path, _ in find_images(f"zip://inner/*.jpg::{outer}")] == addresses[1:]
+    assert read_image(addresses[0]).shape == (9, 7, 3)
+    write_image(f"file://{tmp_path}/drawn/x.png", np.zeros((9, 7, 3), np.uint8))
+    assert cv2.imread(str(tmp_path / "drawn/x.png")).shape == (9, 7, 3)
+    with pytest.raises(InputError, match="no-such-thing"):
+        read_image("no-such-thing://a/b.jpg")
+    with pytest.raises(InputError, match="names no file"):
+        list(find_images("file://"))
+
+
+def test_names_of_a_folder_at_an_address_are_taken_as_they_are_needed():
+    fsspec = pytest.importorskip("fsspec", reason="pip install -r requirements-cluster.txt")
+    files = fsspec.filesystem("memory")
+    for number in range(20):
+        files.pipe_file(f"/many/{number:02}/a.jpg", b"x")
+    listed = []
+    original = type(files).ls
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(files), "ls", lambda self, path, **more: listed.append(path) or original(self, path, **more))
+        assert next(find_images("memory://many"))[0] == "memory:///many/00/a.jpg"
+    assert len(listed) < 5

@@ -1,0 +1,85 @@
+"""From an image to faces with expressions: the same for a path, an array and a PIL image, with any detector."""
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from expressions.console import InputError
+from expressions.detection import crop_faces, detect_faces
+from expressions.labels import EXPRESSIONS
+from expressions.model_files import load_classifier
+from expressions.recognition import Recogniser, face_row, recognise, recognise_faces, recognise_file
+
+
+def test_each_face_gets_its_own_probabilities():
+    image = np.zeros((100, 400, 3), np.uint8)
+    greys = [200, 40, 120]
+    boxes = [(20 + 130 * number, 20, 48, 48) for number in range(3)]
+    for grey, (x, _, width, _) in zip(greys, boxes):
+        image[:, x - 10:x + width + 10] = grey
+    found, probabilities = recognise_faces(image, lambda faces: np.repeat(faces.mean(axis=(1, 2, 3))[:, None], 7, 1),
+                                           detector=lambda grey: boxes)
+    np.testing.assert_array_equal(found, boxes)
+    np.testing.assert_allclose(probabilities[:, 0], greys, atol=1)
+
+
+@pytest.mark.parametrize("degrees", [-35, 25])
+def test_a_tilted_face_is_found_and_recognised_upright(portrait, shipped, degrees):
+    classify = load_classifier(shipped)
+    rotated = cv2.warpAffine(portrait[0], cv2.getRotationMatrix2D((256, 300), degrees, 1), (512, 600),
+                             borderMode=cv2.BORDER_REPLICATE)
+    assert not len(detect_faces(cv2.cvtColor(rotated, cv2.COLOR_BGR2GRAY)))  # or this test shows nothing
+    [[x, y, width, height]], [probabilities] = recognise_faces(rotated, classify)
+    radians = np.deg2rad(-degrees)  # where the point (268, 215) has gone, by hand
+    there = (256 + np.cos(radians) * 12 - np.sin(radians) * -85, 300 + np.sin(radians) * 12 + np.cos(radians) * -85)
+    assert abs(x + width / 2 - there[0]) < 30 and abs(y + height / 2 - there[1]) < 30
+    upright = recognise_faces(portrait[0], classify)[1][0]
+    assert np.abs(probabilities - upright).max() < 0.25
+
+
+def test_an_image_without_a_face_gives_empty_arrays():
+    for shape in ((60, 80, 3), (2, 40_000, 3)):  # the second is longer than OpenCV rotates
+        boxes, probabilities = recognise_faces(np.zeros(shape, np.uint8), None)
+        assert boxes.shape == (0, 4) and probabilities.shape == (0, 7)
+
+
+def test_a_path_an_array_and_a_pil_image_give_the_same_faces(portrait, shipped):
+    image, path = portrait
+    [face] = recognise(path, models=shipped)
+    x, y, width, height = face.box
+    assert abs(x + width / 2 - 268) < 20 and abs(y + height / 2 - 215) < 30
+    assert list(face.probabilities) == list(EXPRESSIONS) and sum(face.probabilities.values()) == pytest.approx(1)
+    assert face.probability == face.probabilities[face.expression] == max(face.probabilities.values())
+    assert face.track_id is None
+    for same in (str(path), image, Image.open(path)):
+        assert recognise(same, models=shipped) == [face]
+    assert recognise(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), models=shipped)[0].box == face.box
+    for wrong in (image.astype(float), image[0, 0], np.zeros((4, 4, 2), np.uint8), np.zeros((0, 9, 3), np.uint8), None):
+        with pytest.raises(InputError, match="an image is a path, an array uint8 BGR"):
+            recognise(wrong, models=shipped)
+
+
+def test_a_detector_of_ones_own_is_used_alone(portrait, shipped):
+    grey = cv2.cvtColor(portrait[0], cv2.COLOR_BGR2GRAY)
+    recogniser = Recogniser(shipped, detector=lambda grey: [(150, 100, 230, 230)])
+    [face] = recogniser(portrait[1])
+    assert face.box == (150, 100, 230, 230)
+    expected = load_classifier(shipped)(crop_faces(grey, [(150, 100, 230, 230)]))[0]
+    np.testing.assert_array_equal([*face.probabilities.values()], expected.astype(float))
+    assert Recogniser(shipped, detector=lambda grey: [])(portrait[0]) == []
+
+
+def test_a_row_names_the_most_probable_expression_or_the_one_given():
+    probabilities = np.array([0.1, 0, 0.2, 0.44444, 0.05, 0.15, 0.05556], np.float32)
+    numbers = [0.1, 0, 0.2, 0.4444, 0.05, 0.15, 0.0556]
+    assert face_row(2, np.array([1, 2, 3, 4]), probabilities) == [2, 1, 2, 3, 4, "happy", 0.4444, *numbers]
+    assert face_row(2, [1, 2, 3, 4], probabilities, 0) == [2, 1, 2, 3, 4, "angry", 0.1, *numbers]
+
+
+def test_a_file_is_drawn_and_written_and_a_bad_one_is_answered_with_its_error(portrait, shipped, tmp_path):
+    rows, uniform, image = recognise_file((portrait[1], tmp_path / "out.png"), shipped, keep_image=True)
+    assert len(rows) == 1 and not uniform
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out.png")), image)
+    assert (image != portrait[0]).any()
+    answer = recognise_file(("none.jpg", None), shipped, folder=tmp_path)
+    assert isinstance(answer, InputError) and str(tmp_path / "none.jpg") in str(answer)
