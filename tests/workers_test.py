@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cv2
 import pytest
-import recognise_image
-
 from conftest import ROOT
+
+import recognise_image
 from expressions.console import InputError
 from expressions.workers import dask_executor, in_order, process_pool
 
@@ -119,7 +119,7 @@ def photos(portrait, tmp_path, monkeypatch, capsys):
     cv2.imwrite("photos/none.png", portrait[0][450:])
     Path("photos/damaged.jpg").write_bytes(b"no image")
     monkeypatch.setattr(recognise_image, "MIN_IMAGES_FOR_POOL", 100)
-    with pytest.raises(InputError, match="damaged.jpg is not an image"):
+    with pytest.raises(InputError, match="is not an image"):
         recognise_image.main(["photos", "--table", "expected.csv", "--no-images"])
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -177,10 +177,14 @@ def test_an_image_that_takes_all_memory_is_named_and_the_others_are_done(photos,
 @linux
 @pytest.mark.exhaustive
 def test_a_lost_scheduler_is_said_and_resuming_goes_on(photos, cluster):
-    scheduler, worker = cluster.scheduler(), cluster.worker()
+    import distributed
+
+    scheduler = cluster.scheduler()
     process = begin(cluster)
-    wait_for_rows(3, process)
-    cluster.kill(scheduler), cluster.kill(worker)
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) < 24:
+            assert process.poll() is None, process.stderr.read()
+    cluster.kill(scheduler)  # while it holds all images
     said = process.communicate()[1]
     assert process.returncode == 2 and "--resume" in said.splitlines()[-1] and "Traceback" not in said, said
     cluster.scheduler(), cluster.worker()
@@ -198,5 +202,5 @@ def test_what_is_no_address_of_a_scheduler_is_said_at_once(address):
 @pytest.mark.exhaustive
 def test_a_scheduler_that_is_not_there_is_said():
     pytest.importorskip("distributed", reason="pip install -r requirements-cluster.txt")
-    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp:"):
         dask_executor("tcp://127.0.0.1:9", b"")
