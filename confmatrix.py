@@ -43,7 +43,8 @@ def main(argv=None):
     with replace_when_whole(path) as [temporary]:
         plot_confusion(y_true, y_pred).savefig(temporary, dpi=100)
     matrix = confusion_matrix(y_true, y_pred, labels=range(len(EXPRESSIONS)))
-    print(pd.DataFrame(matrix, index=pd.Index(EXPRESSIONS, name="true \\ predicted"), columns=EXPRESSIONS))
+    table = pd.DataFrame(matrix, index=EXPRESSIONS, columns=pd.Index(EXPRESSIONS, name="true \\ predicted"))
+    print(table.to_string())
     print(f"wrote {path}: {np.trace(matrix):,} of {len(y_true):,} faces are right, {np.mean(y_true == y_pred):.2%}")
     if args.show:
         from expressions.camera import show_image

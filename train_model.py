@@ -75,7 +75,7 @@ def prepare(args, settings):
         validation &= known & (targets.max(axis=1) > 0.5)
     if not rows.any() or not validation.any():
         raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
-    if settings["batch_size"] > rows.sum():
+    if settings["batch_size"] > max(rows.sum(), training.BATCH_SIZE):
         raise InputError(f"--batch-size {settings['batch_size']} is more than the {rows.sum():,} faces to train on: "
                          "give a smaller one")
     print(f"training on {rows.sum():,} of {(splits == TRAINING).sum():,} Training faces (without uniform ones, "

@@ -40,6 +40,8 @@ def read_csv(path):
                     if name not in part:
                         raise InputError(f"{path} has no column {name!r} in its first line: give fer2013.csv, "
                                          "icml_face_data.csv or train.csv (test.csv has no labels)")
+                if part.empty:
+                    break
                 faces.append(_parse_pixels(path, part.pixels, row))
                 labels.append(_codes(path, part.emotion, map(str, range(len(EXPRESSIONS))), "label", row))
                 if "usage" in part:

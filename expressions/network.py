@@ -2,11 +2,11 @@
 from expressions.labels import EXPRESSIONS, FACE_SIZE
 
 
-def build_model(filters=(32, 64, 128, 256), pooling="GlobalMaxPooling2D", size=FACE_SIZE, normalisation=None):
+def build_model(filters=(32, 64, 128, 256), pooling="GlobalMaxPooling2D", size=FACE_SIZE):
     """Return the untrained network: grey faces (n, size, size, 1) with values 0 to 255 → probabilities (n, 7).
 
     It has LeNet's plan: convolutions, pooling, a dense layer. `size` None takes faces of any size; the weights are the
-    same for all. `normalisation` takes the place of keras.layers.BatchNormalization.
+    same for all.
     """
     import keras
     from keras import layers
@@ -14,7 +14,7 @@ def build_model(filters=(32, 64, 128, 256), pooling="GlobalMaxPooling2D", size=F
     def convolutions(count):
         return [layer for _ in range(2) for layer in (
             layers.Conv2D(count, 3, padding="same", use_bias=False),
-            (normalisation or layers.BatchNormalization)(momentum=0.9),  # follows a few steps' small sets, too
+            layers.BatchNormalization(momentum=0.9),  # follows a few steps' small sets, too
             layers.ReLU())]
 
     return keras.Sequential([
@@ -27,30 +27,6 @@ def build_model(filters=(32, 64, 128, 256), pooling="GlobalMaxPooling2D", size=F
         layers.Dropout(0.3),
         layers.Dense(len(EXPRESSIONS), activation="softmax", dtype="float32"),
     ], name="expressions")
-
-
-def fused_batch_normalisation():
-    """Return the class for batch normalisation: on TensorFlow one that trains with its fused, faster operation.
-
-    Its moving variance is N / (N - 1) times Keras's for N values a channel.
-    """
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return keras.layers.BatchNormalization
-    import tensorflow as tf
-
-    class BatchNormalization(keras.layers.BatchNormalization):
-        def call(self, inputs, training=None, mask=None):
-            if not training:
-                return super().call(inputs, training=training)
-            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True)
-            for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + new * (1 - self.momentum))
-            return outputs
-
-    return BatchNormalization
 
 
 def symmetrise(values):

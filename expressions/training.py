@@ -13,7 +13,7 @@ from expressions.console import InputError, first_line
 from expressions.evaluation import fit_temperature, predict
 from expressions.labels import EXPRESSIONS, FACE_SIZE
 from expressions.model_files import import_keras
-from expressions.network import build_model, fused_batch_normalisation, tie_mirrored_filters
+from expressions.network import build_model, tie_mirrored_filters
 
 
 @dataclass(frozen=True)
@@ -191,14 +191,11 @@ def compile_model(config, rates):
         def get_config(self):
             return {}
 
-    bfloat16 = cpu_has_bfloat16()
-    keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
-    model = build_model(config.filters, config.pooling, None, fused_batch_normalisation())
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if cpu_has_bfloat16() else "float32")
+    model = build_model(config.filters, config.pooling, size=None)
     model.compile(
         optimizer=keras.optimizers.SGD(Rates(), momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY),
-        loss="categorical_crossentropy", metrics=["accuracy"],
-        # Keras leaves XLA off on a processor, where it doubles the speed in float32.
-        jit_compile=True if keras.backend.backend() == "tensorflow" and not bfloat16 else "auto")
+        loss="categorical_crossentropy", metrics=["accuracy"])
     tie_mirrored_filters(model)
     model.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.optimizer.build(model.trainable_variables)

@@ -1,0 +1,68 @@
+"""confmatrix.py prints and draws the matrix that one counts by hand."""
+import subprocess
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import screenshot
+
+import confmatrix
+from expressions.artifacts import save_arrays
+from expressions.console import InputError
+from expressions.labels import EXPRESSIONS
+
+Y_TRUE, Y_PRED = np.array([0, 0, 0, 3, 3, 6]), np.array([0, 3, 0, 3, 3, 0])
+
+
+@pytest.fixture
+def data(tmp_path):
+    save_arrays({tmp_path / "truey.npy": Y_TRUE, tmp_path / "predy.npy": Y_PRED})
+    return tmp_path
+
+
+def test_the_matrix_is_printed_and_drawn(data, capsys):
+    confmatrix.main(["--data", str(data)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["true", "\\", "predicted", *EXPRESSIONS]
+    assert lines[1].split() == ["angry", "2", "0", "0", "1", "0", "0", "0"]
+    assert lines[7].split() == ["neutral", "1", "0", "0", "0", "0", "0", "0"]
+    assert lines[8].endswith("confusion_matrix.png: 4 of 6 faces are right, 66.67%")
+    assert (data / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_display_it_says_which_file_to_open(data, no_display, capsys):
+    confmatrix.main(["--data", str(data), "--show"])
+    assert f"open {data / 'confusion_matrix.png'}" in capsys.readouterr().err
+
+
+def test_a_window_shows_the_figure_until_it_is_closed(data, display):
+    pictures = []
+
+    def close_when_painted():
+        while screenshot().mean() < 50 or not subprocess.run(["xdotool", "search", "--name", "confusion matrix"],
+                                                             capture_output=True).stdout:
+            time.sleep(0.1)
+        pictures.append(screenshot().copy())
+        subprocess.run(["wmctrl", "-c", "confusion matrix"], check=True)
+
+    watcher = threading.Thread(target=close_when_painted)
+    watcher.start()
+    confmatrix.main(["--data", str(data), "--show"])
+    watcher.join()
+    assert pictures[0].max() == 255
+
+
+@pytest.mark.parametrize("y_true, y_pred, words", [
+    (None, None, "truey.npy is not there: run test_model.py first"),
+    ([0, 1], [0], "predy.npy has the shape"),
+    ([0, 7], [0, 1], "truey.npy holds numbers other than the labels 0 to 6"),
+    ([], [], "truey.npy holds numbers other than"),
+    ([0.5], [0], "truey.npy holds float64 instead of whole numbers"),
+])
+def test_what_is_missing_or_wrong_is_said(tmp_path, y_true, y_pred, words):
+    if y_true is not None:
+        np.save(tmp_path / "truey.npy", np.array(y_true, type(y_true[0]) if y_true else int))
+        np.save(tmp_path / "predy.npy", np.array(y_pred, int))
+    with pytest.raises(InputError, match=words):
+        confmatrix.main(["--data", str(tmp_path)])

@@ -1,0 +1,239 @@
+"""FER2013 is read in every published form, and what is known about it is counted right."""
+import csv
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import assert_refused, csv_text
+
+from expressions import fer2013
+from expressions.console import InputError
+from expressions.labels import EXPRESSIONS
+
+
+def pack(text, path):
+    """Write a CSV as the file's ending says, with the means of Python's own library."""
+    content = text.encode()
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path, "w:gz") as archive:
+            for name, data in (("fer2013/README", b"words"), ("fer2013/fer2013.csv", content)):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("fer2013.csv", content)
+    else:
+        path.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["fer2013.csv", "fer2013.csv.gz", "fer2013.csv.xz", "archive.zip", "fer2013.tar.gz"])
+@pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion, Usage, pixels"])
+def test_every_form_of_the_csv_gives_the_same_faces(small_set, tmp_path, name, header):
+    path = pack(csv_text(*small_set, header), tmp_path / name)
+    for found, expected in zip(fer2013.read_csv(path), small_set):
+        assert found.dtype == np.uint8 and np.array_equal(found, expected)
+
+
+def test_a_csv_without_usage_has_no_splits(small_set, tmp_path):
+    path = pack(csv_text(*small_set, "emotion,pixels"), tmp_path / "train.csv")
+    assert fer2013.read_csv(path)[2] is None
+
+
+def broken(rows, number, field, value):
+    """The rows of a CSV with one field of one row replaced."""
+    fields = rows[number].split(",")
+    fields[field] = value
+    return [*rows[:number], ",".join(fields), *rows[number + 1:]]
+
+
+@pytest.mark.parametrize("field, value, words", [
+    (1, " ".join(["1"] * 2303), "2,303 pixels instead of 2,304"),
+    (1, " ".join(["1"] * 2303 + ["256"]), "pixels that are not whole numbers from 0 to 255"),
+    (1, " ".join(["1"] * 2303 + ["-1"]), "pixels that are not whole numbers"),
+    (1, " ".join(["1"] * 2303 + ["1.5"]), "pixels that are not whole numbers"),
+    (1, "", "pixels that are not whole numbers"),
+    (0, "7", "the label '7' instead of 0, 1, 2, 3, 4, 5, 6"),
+    (0, "1.0", "the label '1.0'"),
+    (2, "Test", "the Usage 'Test' instead of training, publictest, privatetest"),
+])
+def test_a_bad_row_is_named(small_set, tmp_path, field, value, words):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("\n".join(broken(csv_text(*small_set).splitlines(), 42, field, value)))
+    with pytest.raises(InputError) as refusal:
+        fer2013.read_csv(path)
+    assert_refused(refusal, "fer2013.csv, row 42 (line 43) has", words)
+
+
+@pytest.mark.parametrize("content, words", [
+    (b"", "is damaged, or not a CSV"), (b"\x1f\x8b cut", "is damaged"), (b"a,b\n1,2\n", "has no column 'pixels'"),
+    (b"pixels\n1 2\n", "has no column 'emotion'"), (b"emotion,pixels,Usage\n", "has a header but no rows"),
+    (bytes(range(256)) * 9, "fer2013.csv")])
+def test_a_file_of_something_else_is_refused(tmp_path, content, words):
+    path = tmp_path / "fer2013.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        fer2013.read_csv(path)
+    assert_refused(refusal, words)
+
+
+def test_an_archive_cut_short_or_without_faces_is_refused(small_set, tmp_path):
+    whole = pack(csv_text(*small_set), tmp_path / "fer2013.csv.gz").read_bytes()
+    (tmp_path / "cut.csv.gz").write_bytes(whole[:-2000])
+    with tarfile.open(tmp_path / "empty.tar.gz", "w:gz"):
+        pass
+    for name, words in (("cut.csv.gz", "is damaged"), ("empty.tar.gz", "holds no fer2013.csv")):
+        with pytest.raises(InputError) as refusal:
+            fer2013.read_csv(tmp_path / name)
+        assert_refused(refusal, words)
+
+
+@pytest.mark.exhaustive
+def test_any_table_is_read_as_by_pythons_own_reader_or_refused(tmp_path):
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+
+    cells = st.one_of(st.integers(-2, 300).map(str), st.text("0123456789 ,\"'.\n\r-e", max_size=12))
+    tables = st.lists(st.tuples(st.integers(0, 7).map(str), cells, st.sampled_from(["Training", "x", " PublicTest"])),
+                      max_size=4)
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(tables, st.lists(st.integers(0, 255), min_size=2304, max_size=2304))
+    def check(rows, pixels):
+        path = tmp_path / "any.csv"
+        good = ("3", " ".join(map(str, pixels)), "Training")
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([("emotion", "pixels", "Usage"), good, *rows])
+        try:
+            faces, labels, _ = fer2013.read_csv(path)
+        except InputError as error:
+            assert rows and "any.csv" in str(error)
+            return
+        with open(path, newline="") as file:
+            read = [row for row in csv.DictReader(file) if any(row.values())]
+        assert [list(map(int, row["pixels"].split())) for row in read] == faces.reshape(len(faces), -1).tolist()
+        assert [int(row["emotion"]) for row in read] == labels.tolist()
+
+    check()
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_folders_give_the_same_faces(small_set, tmp_path, numbered):
+    faces, labels, splits = small_set
+    for index, (face, label, split) in enumerate(zip(faces, labels, splits)):
+        folder = tmp_path / ("train", "validation", "test")[split] / (str(label) if numbered else EXPRESSIONS[label])
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{index:03}.png"), face)
+    found_faces, found_labels, found_splits = fer2013.read_folder(tmp_path)
+    assert sorted(zip(found_labels.tolist(), found_splits.tolist(), map(bytes, found_faces))) == sorted(
+        zip(labels.tolist(), splits.tolist(), map(bytes, faces)))
+
+
+def test_folders_that_are_not_faces_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no train"):
+        fer2013.read_folder(tmp_path)
+    (tmp_path / "train" / "joy").mkdir(parents=True)
+    (tmp_path / "train" / "joy" / "a.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="joy is not an expression"):
+        fer2013.read_folder(tmp_path)
+    (tmp_path / "train" / "joy").rename(tmp_path / "train" / "happy")
+    with pytest.raises(InputError, match=r"a\.png is not an image of a face"):
+        fer2013.read_folder(tmp_path)
+
+
+def votes_file(path, splits, votes):
+    """fer2013new.csv as Microsoft published it: other columns and another order of the expressions."""
+    columns = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
+    table = pd.DataFrame(votes, columns=fer2013.FERPLUS_COLUMNS)[columns]
+    table.insert(0, "Usage", [("Training", "PublicTest", "PrivateTest")[split] for split in splits])
+    table.insert(1, "Image name", "")
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_ferplus_votes_are_in_the_order_of_the_expressions(small_set, tmp_path):
+    votes = np.random.default_rng(1).integers(0, 11, (70, 10), np.uint8)
+    path = votes_file(tmp_path / "fer2013new.csv", small_set[2], votes)
+    assert fer2013.read_ferplus(path, small_set[2]).tolist() == votes.tolist()
+    with pytest.raises(InputError, match="its 70 rows are not those of the 69 faces"):
+        fer2013.read_ferplus(path, small_set[2][:-1])
+    votes_file(path, small_set[2], votes + 0.5)
+    with pytest.raises(InputError, match="not all its votes are whole numbers"):
+        fer2013.read_ferplus(path, small_set[2])
+
+
+def test_uniform_and_repeated_faces_are_counted_and_not_trained_on(small_set):
+    faces, _, splits = (array.copy() for array in small_set)
+    faces[3] = 17          # uniform
+    faces[8] = faces[1]    # PublicTest and Training
+    faces[19] = faces[20]  # PrivateTest and Training
+    faces[30] = faces[31]  # both Training: both stay
+    assert list(fer2013.duplicate_report(faces, splits)) == [
+        "1 faces are one flat colour", "3 groups of pixel-identical faces hold 6 faces",
+        "1 PrivateTest faces have an exact duplicate in Training (those are not trained on)",
+        "1 PublicTest faces have an exact duplicate in Training (those are not trained on)"]
+    trained_on = set(np.flatnonzero(splits == 0)) - {3, 1, 20}
+    assert set(np.flatnonzero(fer2013.training_mask(faces, splits))) == trained_on
+
+
+def test_missing_splits_are_stratified_and_keep_duplicates_together(small_set):
+    faces, labels, splits = small_set
+    assert fer2013.fill_missing_splits(faces, labels, splits).tolist() == splits.tolist()
+    faces = np.concatenate([faces, faces])
+    labels = np.concatenate([labels, labels])
+    filled = fer2013.fill_missing_splits(faces, labels, None)
+    assert filled[:70].tolist() == filled[70:].tolist()
+    for split, count in ((0, 8), (1, 1), (2, 1)):
+        assert np.bincount(labels[:70][filled[:70] == split]).tolist() == [count] * 7
+    with pytest.raises(InputError, match="are too few to draw"):
+        fer2013.fill_missing_splits(faces[:70:10], labels[:70:10], None)
+
+
+def test_class_counts_count_every_cell():
+    table = fer2013.class_counts(np.array([0, 0, 3, 6], np.uint8), np.array([0, 2, 0, 1], np.uint8))
+    assert table.loc["angry"].tolist() == [1, 0, 1, 2]
+    assert table.loc["disgust"].tolist() == [0, 0, 0, 0]
+    assert table.loc["total"].tolist() == [2, 1, 1, 4]
+
+
+def test_the_arrays_come_back_and_those_of_two_runs_are_refused(small_set, tmp_path):
+    votes = np.ones((70, 10), np.uint8)
+    assert fer2013.save_dataset(tmp_path, *small_set, votes)[-1] == "fvotes.npy"
+    for found, expected in zip(fer2013.load_dataset(tmp_path), (*small_set, votes)):
+        assert np.array_equal(found, expected)
+    faces, labels, found_votes = fer2013.load_test_split(tmp_path)
+    test = small_set[2] == 2
+    assert np.array_equal(faces, small_set[0][test]) and labels.tolist() == [*range(7)] and len(found_votes) == 7
+    fer2013.save_dataset(tmp_path, small_set[0][::-1], *small_set[1:])
+    assert fer2013.load_dataset(tmp_path)[3] is None  # votes of an earlier run are gone
+    with pytest.raises(InputError, match="fdataX.npy changed since modXtest.sha256"):
+        fer2013.load_test_split(tmp_path)
+
+
+def test_labels_that_are_not_one_hot_are_refused(small_set, tmp_path):
+    fer2013.save_dataset(tmp_path, *small_set)
+    one_hot = np.load(tmp_path / "flabels.npy")
+    one_hot[5] = 0
+    np.save(tmp_path / "flabels.npy", one_hot)
+    (tmp_path / "fdataX.sha256").unlink()
+    with pytest.raises(InputError, match="flabels.npy has a row without a single 1"):
+        fer2013.load_dataset(tmp_path)
+
+
+def test_the_original_is_known_by_its_content(small_set, request):
+    assert not fer2013.is_original_fer2013(*small_set)
+    path = request.config.rootpath / "data" / "fer2013.csv"
+    if not path.exists():
+        pytest.skip("data/fer2013.csv is not there; the README says where to get it")
+    faces, labels, splits = fer2013.read_csv(path)
+    assert fer2013.is_original_fer2013(faces, labels, splits)
+    assert not fer2013.is_original_fer2013(faces[::-1], labels, splits)
+    assert np.bincount(labels).tolist() == [4953, 547, 5121, 8989, 6077, 4002, 6198]
+    assert (~fer2013.training_mask(faces, splits) & (splits == 0)).sum() == 703

@@ -1,0 +1,69 @@
+"""The figures hold the numbers they are drawn from."""
+import numpy as np
+import pandas as pd
+
+from expressions import figures
+from expressions.evaluation import calibration_table
+from expressions.fer2013 import class_counts
+from expressions.labels import EXPRESSIONS
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_the_confusion_matrix_is_the_one_counted_by_hand():
+    y_true, y_pred = np.array([0, 0, 0, 0, 3, 6]), np.array([0, 0, 3, 6, 3, 6])
+    counts, shares = figures.plot_confusion(y_true, y_pred).axes
+    assert [texts(counts)[7 * row + column] for row, column in ((0, 0), (0, 3), (0, 6), (3, 3), (1, 1))] == [
+        "2", "1", "1", "1", "0"]
+    assert [texts(shares)[cell] for cell in (0, 3, 6, 24)] == ["50%", "25%", "25%", "100%"]
+
+
+def test_the_distribution_has_a_bar_for_each_cell():
+    table = class_counts(np.repeat(np.arange(7, dtype=np.uint8), 3), np.tile(np.array([0, 1, 2], np.uint8), 7))
+    axes, = figures.plot_distribution(table).axes
+    assert [bar.get_height() for bar in axes.patches] == [1] * 21 and axes.get_title() == "21 faces"
+
+
+def test_samples_show_each_expression_in_its_row(small_set):
+    axes = np.reshape(figures.plot_samples(*small_set[:2]).axes, (7, 12))
+    assert [row[0].get_ylabel() for row in axes] == list(EXPRESSIONS)
+    for label, row in enumerate(axes):
+        shown = {bytes(np.uint8(image.get_array())) for cell in row for image in cell.images}
+        assert shown == {bytes(face[..., 0]) for face in small_set[0][small_set[1] == label]}
+
+
+def test_curves_draw_the_history():
+    history = pd.DataFrame({"epoch": [1, 2], "size": [32, 48], "loss": [2.0, 1.0], "accuracy": [0.2, 0.6],
+                            "val_loss": [1.9, 1.1], "val_accuracy": [0.3, 0.5]})
+    loss, accuracy = figures.plot_curves(history).axes
+    assert [list(line.get_ydata()) for line in loss.lines[:2]] == [[2.0, 1.0], [1.9, 1.1]]
+    assert [list(line.get_ydata()) for line in accuracy.lines[:2]] == [[0.2, 0.6], [0.3, 0.5]]
+    assert list(loss.lines[2].get_xdata()) == [1.5, 1.5]  # the faces grow
+
+
+def test_reliability_draws_accuracy_over_confidence():
+    y_prob = np.tile(np.eye(7)[0] * 0.86 + 0.02, (10, 1))
+    table = calibration_table(np.array([0] * 6 + [1] * 4), y_prob, bins=10)
+    above, below = figures.plot_reliability(table).axes
+    assert above.patches[8].get_height() == 0.6 and below.patches[8].get_height() == 10
+    assert above.get_title() == "expected calibration error 0.280"
+
+
+def test_the_timeline_stacks_probabilities_of_each_face():
+    points = np.array([[second, *np.eye(7)[0]] for second in np.arange(0, 3, 0.1)])
+    rows = figures.plot_timeline({1: points, 2: points + np.eye(8)[0] * 2}).axes
+    assert [axes.get_ylabel() for axes in rows] == ["face 1", "face 2"]
+    angry = rows[1].collections[0].get_paths()[0].vertices
+    assert angry[:, 0].min() == 2 and 4.8 < angry[:, 0].max() < 5 and angry[:, 1].max() == 1
+
+
+def test_the_architecture_has_a_block_for_each_size():
+    import keras
+
+    model = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(8, 3, padding="same"),
+                              keras.layers.MaxPooling2D(), keras.layers.Flatten(), keras.layers.Dense(7)])
+    axes, = figures.plot_architecture(model).axes
+    assert texts(axes)[:4] == ["1\n48 × 48", "8\n48 × 48", "8\n24 × 24", "7"]
+    assert axes.get_title() == f"{model.count_params():,} parameters"

@@ -1,0 +1,157 @@
+"""Saving and loading are inverse, in Keras and in OpenCV, and files of strangers are only read."""
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import assert_refused
+from keras import layers
+
+from expressions.console import InputError
+from expressions.evaluation import predict
+from expressions.model_files import load_classifier, load_model, onnx_bytes, read_model_config, save_model, to_onnx
+
+
+@pytest.fixture(scope="module")
+def own_model():
+    """A network of one's own with every layer that may be saved, and random weights."""
+    model = keras.Sequential([
+        keras.Input((48, 48, 1)), layers.Rescaling(1 / 255), layers.BatchNormalization(),
+        layers.Conv2D(6, 5, strides=2, padding="same", activation="relu"), layers.BatchNormalization(),
+        layers.MaxPooling2D(3, 2, padding="same"), layers.Conv2D(8, 3, use_bias=False),
+        layers.BatchNormalization(scale=False), layers.Activation("tanh"), layers.AveragePooling2D(2),
+        layers.Flatten(), layers.Dense(20), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5),
+        layers.Dense(7), layers.Softmax()])
+    random = np.random.default_rng(1)
+    model.set_weights([random.uniform(0.3, 1.5, value.shape) if "variance" in variable.name
+                       else random.normal(0, 1.5 / np.prod(value.shape[:-1]) ** 0.5, value.shape) for variable, value in zip(model.weights,
+                                                                                          model.get_weights())])
+    return model
+
+
+@pytest.fixture
+def folder(shipped, tmp_path):
+    """A copy of the shipped models/ folder."""
+    return shutil.copytree(shipped, tmp_path / "models", ignore=shutil.ignore_patterns("*.png", "*.md"))
+
+
+def test_what_is_saved_is_loaded_again_in_keras_and_in_opencv(small_set, own_model, tmp_path):
+    save_model(own_model, tmp_path, {"history.csv": lambda path: path.write_text("epoch\n1\n")})
+    expected = predict(own_model, small_set[0])
+    assert expected.std(axis=0).max() > 0.01  # the faces are told apart
+    np.testing.assert_allclose(predict(load_model(tmp_path), small_set[0]), expected, atol=1e-6)
+    np.testing.assert_allclose(load_classifier(tmp_path)(small_set[0]), expected, atol=1e-5)
+    np.testing.assert_allclose(load_classifier(onnx_bytes(tmp_path))(small_set[0][:1]), expected[:1], atol=1e-5)
+    assert (tmp_path / "model.sha256").read_text().count("history.csv") == 1
+
+
+def test_the_shipped_model_gives_the_same_in_keras_and_in_opencv(small_set, shipped):
+    expected = predict(load_model(shipped), small_set[0])
+    np.testing.assert_allclose(load_classifier(shipped)(small_set[0]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer, words", [(layers.UpSampling2D(), "cannot hold the layer UpSampling2D"),
+                                          (layers.Activation("swish"), r"cannot hold the activation .*\(silu\)"),
+                                          (layers.ReLU(max_value=6), "cannot hold the activation")])
+def test_layers_that_have_no_place_in_onnx_are_told(layer, words, tmp_path):
+    model = keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 255), layer, layers.Flatten(),
+                              layers.Dense(7, activation="softmax")])
+    with pytest.raises(InputError, match=words):
+        save_model(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_finite_weights_is_not_saved(own_model, tmp_path):
+    model = keras.models.clone_model(own_model)
+    model.set_weights([np.full(value.shape, np.nan) for value in model.get_weights()])
+    with pytest.raises(InputError, match="not all weights of the network are numbers"):
+        save_model(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name, words", [("model.json", "model.json is not there"),
+                                         ("model.onnx", "model.onnx is not there"),
+                                         ("model.weights.h5", None)])
+def test_opencv_needs_the_layers_and_the_onnx_file(folder, name, words):
+    (folder / name).unlink()
+    if words is None:
+        load_classifier(folder)
+        return
+    with pytest.raises(InputError) as refusal:
+        load_classifier(folder)
+    assert_refused(refusal, words, "run train_model.py, or restore the shipped models/ folder")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json", "model.weights.h5"])
+def test_files_of_two_runs_are_not_mixed(folder, name, capsys):
+    content = bytearray((folder / name).read_bytes())
+    content[-3] = ord(" ")
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError):
+        load_classifier(folder)
+
+
+def test_only_an_onnx_file_that_the_stamp_names_is_used(folder):
+    (folder / "model.sha256").unlink()
+    with pytest.raises(InputError, match="model.onnx does not belong to the other files"):
+        load_classifier(folder)
+
+
+def change(folder, edit):
+    """Edit model.json, as somebody might who knows nothing of the stamp."""
+    tree = json.loads((folder / "model.json").read_text())
+    edit(tree)
+    (folder / "model.json").write_text(json.dumps(tree))
+    return folder / "model.json"
+
+
+def with_layer(module, name, **config):
+    return lambda tree: tree["config"]["layers"].insert(1, {"module": module, "class_name": name, "config": config})
+
+
+@pytest.mark.parametrize("edit, words", [
+    (with_layer("keras.layers", "Lambda", function="x"), "it names keras.layers.Lambda"),
+    (with_layer("keras.layers", "TorchModuleWrapper"), "it names keras.layers.TorchModuleWrapper"),
+    (with_layer("os", "system"), "it names os.system"),
+    (with_layer("keras.layers", "Dense", units=1, kernel_regularizer={"module": "evil", "class_name": "Evil"}),
+     "it names evil.Evil"),
+    (with_layer("keras.layers", "Dense", units={"class_name": "__lambda__", "config": {"value": "x"}}),
+     "it names None.__lambda__"),
+    (lambda tree: tree.update(class_name="Functional"), "it names keras.Functional"),
+    (lambda tree: tree["config"]["layers"][0]["config"].update(batch_shape=[None, 64, 64, 3]), "instead of grey faces"),
+    (lambda tree: tree.update(expressions=["angry", "happy"]), "recognises ['angry', 'happy'] instead of"),
+    (lambda tree: tree["config"]["layers"].pop(1), "does not scale its pixels: begin it with keras.layers.Rescaling"),
+    (lambda tree: tree.pop("config"), "is not a model that is loaded here"),
+])
+def test_a_model_that_could_run_code_or_is_another_is_refused(folder, edit, words):
+    path = change(folder, edit)
+    with pytest.raises(InputError) as refusal:
+        read_model_config(path)
+    assert_refused(refusal, "model.json", words)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_a_model_of_nonsense_is_refused(folder, content):
+    (folder / "model.json").write_bytes(content)
+    with pytest.raises(InputError, match="is not a model that is loaded here"):
+        read_model_config(folder / "model.json")
+
+
+def test_damaged_or_foreign_weights_are_refused(folder, own_model, capsys):
+    own_model.save_weights(folder / "model.weights.h5")
+    with pytest.raises(InputError, match="do not load"):
+        load_model(folder)
+    assert "model.weights.h5 does not match its checksum" in capsys.readouterr().err
+    (folder / "model.weights.h5").write_bytes(b"cut")
+    with pytest.raises(InputError, match="do not load"):
+        load_model(folder)
+
+
+def test_onnx_files_are_plain_and_small(own_model):
+    import onnx
+
+    graph = onnx.load_from_string(to_onnx(own_model))
+    onnx.checker.check_model(graph)
+    assert {node.op_type for node in graph.graph.node} == {
+        "Mul", "Add", "Conv", "Relu", "MaxPool", "Tanh", "AveragePool", "Transpose", "Flatten", "Gemm", "Softmax"}

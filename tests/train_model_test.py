@@ -1,0 +1,143 @@
+"""train_model.py trains on Training alone, can be interrupted, and leaves a model that every script reads."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from fer2013_test import votes_file
+
+import train_model
+from expressions import fer2013, model_files, training
+from expressions.console import InputError
+from expressions.evaluation import predict
+
+
+def test_the_chain_leaves_a_whole_model(chain):
+    folder, texts = chain
+    names = (folder / "models" / "model.sha256").read_text().split()[1::2]
+    assert names == ["model.json", "model.weights.h5", "model.onnx", "architecture.png", "history.csv",
+                     "training_curves.png"]
+    assert pd.read_csv(folder / "models" / "history.csv")["size"].tolist() == [16, 48]
+    faces = np.load(folder / "modXtest.npy")
+    keras_says = predict(model_files.load_model(folder / "models"), faces)
+    np.testing.assert_allclose(model_files.load_classifier(folder / "models")(faces), keras_says, atol=1e-5)
+    assert "training on 56 of 56 Training faces" in texts["train_model"] and "validating on 7" in texts["train_model"]
+    assert not (folder / "models" / "checkpoint.npz").exists()
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """Have train() only note what it is given."""
+    given = {}
+
+    def train(training_part, validation_part, settings, *rest):
+        given.update(training=training_part, validation=validation_part, settings=settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", train)
+    return given
+
+
+def run(*arguments):
+    with pytest.raises(KeyboardInterrupt):
+        train_model.main([str(argument) for argument in arguments])
+
+
+def test_training_never_sees_the_test_faces(small_set, tmp_path, noted):
+    fer2013.save_dataset(tmp_path, *small_set)
+    run("--data", tmp_path)
+    faces, labels, splits = small_set
+    for part, split in (("training", 0), ("validation", 1)):
+        np.testing.assert_array_equal(noted[part][0], faces[splits == split])
+    assert noted["training"][1].argmax(axis=1).tolist() == labels[splits == 0].tolist()
+    assert noted["validation"][1].tolist() == labels[splits == 1].tolist()
+    np.testing.assert_array_equal(np.load(tmp_path / "modXtest.npy"), faces[splits == 2])
+
+
+def test_with_ferplus_faces_are_learned_and_validated_by_the_votes(small_set, tmp_path, noted):
+    faces, _, splits = small_set
+    votes = np.random.default_rng(1).multinomial(10, [0.2, 0.02, 0.02, 0.4, 0.02, 0.02, 0.2, 0.02, 0.05, 0.05], 70)
+    votes_file(tmp_path / "votes.csv", splits, votes)
+    fer2013.save_dataset(tmp_path, *small_set, fer2013.read_ferplus(tmp_path / "votes.csv", splits))
+    run("--data", tmp_path, "--labels", "ferplus")
+    learned, validated = [], []
+    for row in range(70):  # by plain Python
+        counts = [int(count) if count > 1 else 0 for count in votes[row]]
+        seven, others = counts[:7], counts[7:]
+        best = max(range(7), key=seven.__getitem__)
+        if max(seven) > max(others):
+            if splits[row] == 0:
+                learned.append((faces[row], [count / sum(seven) for count in seven]))
+            if splits[row] == 1 and 2 * seven[best] > sum(seven):
+                validated.append((faces[row], best))
+    for part, expected in (("training", learned), ("validation", validated)):
+        np.testing.assert_array_equal(noted[part][0], [face for face, _ in expected])
+        np.testing.assert_allclose(noted[part][1], [target for _, target in expected], rtol=1e-6)
+    assert 3 <= len(validated) < 7 and 20 < len(learned) < 56
+
+
+def test_an_interrupted_training_says_how_to_go_on_and_is_resumed(chain, tmp_path, monkeypatch):
+    arguments = ["--data", str(chain[0]), "--models", str(tmp_path), "--batch-size", "28"]
+    save = training.save_checkpoint
+
+    def save_and_stop(*given):
+        save(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="1 of 2 epochs are kept.*--resume"):
+        patch.setattr(training, "save_checkpoint", save_and_stop)
+        train_model.main([*arguments, "--quick", "--epochs", "2"])
+    train_model.main([*arguments, "--resume"])
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 2  # with the settings of the checkpoint, not the defaults
+    assert "GlobalAveragePooling2D" in (tmp_path / "model.json").read_text()
+
+
+def test_the_last_model_after_after_is_fine_tuned_with_all_as_teachers(chain, tmp_path, monkeypatch):
+    given = {}
+
+    def distil(targets, faces, teachers):
+        given["teachers"] = len(teachers)
+        return targets
+
+    def train(parts, validation, settings, checkpoint, resume, initial_weights):
+        given.update(settings=settings, weights=initial_weights)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "distillation_targets", distil)
+    monkeypatch.setattr(training, "train", train)
+    folder = chain[0] / "models"
+    run("--data", chain[0], "--models", tmp_path, "--after", folder, folder)
+    assert given["teachers"] == 2 and given["settings"]["epochs"] == 16
+    for found, expected in zip(given["weights"], model_files.load_model(folder).get_weights()):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_model_of_other_layers_cannot_be_fine_tuned(chain, tmp_path):
+    with pytest.raises(InputError, match="has other layers than the one to train"):
+        train_model.main(["--data", str(chain[0]), "--models", str(tmp_path), "--after", str(chain[0] / "models"),
+                          "--quick", "--batch-size", "28"])
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--labels", "both"], "holds no votes of FER\\+"),
+    (["--resume"], "there is nothing to resume"),
+    (["--batch-size", "100000"], "--batch-size 100000 is more than the 56 faces"),
+])
+def test_what_cannot_be_done_is_said_before_the_training(chain, tmp_path, arguments, words):
+    with pytest.raises(InputError, match=words):
+        train_model.main(["--data", str(chain[0]), "--models", str(tmp_path), *arguments])
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--seed", "-1"], ["--batch-size", "x"], ["--labels", "x"]])
+def test_odd_arguments_end_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        train_model.main(arguments)
+    assert end.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_faces_is_refused(chain, tmp_path):
+    checkpoint = {"epochs": 2, "quick": False, "batch_size": 1, "seed": 0, "labels": "fer2013", "after": [],
+                  "data": {"fdataX.npy": "0" * 64}}
+    np.savez(tmp_path / "checkpoint.npz", settings=json.dumps(checkpoint), history="[]")
+    with pytest.raises(InputError, match="was made from other faces"):
+        train_model.main(["--data", str(chain[0]), "--models", str(tmp_path), "--resume"])
