@@ -24,12 +24,8 @@ SAME_FACE = 0.4  # IoU of two boxes, from which on they are of one face
 CROP_SCALE, CROP_SHIFT_Y = 1.05, 0.075  # of a box, until it is framed as FER2013 is: benchmarks/crop_margin.py
 
 
-def _cascade(name):
-    return _load_cascade(name, threading.get_ident())
-
-
 @functools.cache
-def _load_cascade(name, thread):  # a cascade keeps state while it searches: each thread needs its own
+def _cascade(name, thread):  # a cascade keeps state while it searches: each thread needs its own
     try:
         cascade = cv2.CascadeClassifier(cv2.data.haarcascades + name)
     except AttributeError:
@@ -51,8 +47,8 @@ def detect_faces(grey, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighbo
     if zoom * min(grey.shape) < 1:  # nothing would be left of a line
         return np.empty((0, 4), int)
     smaller = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA) if zoom < 1 else grey
-    proposals = _cascade(PROPOSAL_CASCADE).detectMultiScale(smaller, scaleFactor=scale_factor,
-                                                            minNeighbors=min_neighbours)
+    cascade = _cascade(PROPOSAL_CASCADE, threading.get_ident())
+    proposals = cascade.detectMultiScale(smaller, scaleFactor=scale_factor, minNeighbors=min_neighbours)
     boxes = []
     for proposal in np.reshape(proposals, (-1, 4)) / zoom:
         box, confidence = verify_face(grey, proposal)
@@ -74,7 +70,7 @@ def verify_face(grey, box, face_size=48, scale_factor=1.05, margin=0.3):
     if min(crop.shape) * zoom < CASCADE_WINDOW:
         return None, -np.inf
     crop = cv2.resize(crop, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    found, _, confidences = _cascade(VERIFIER_CASCADE).detectMultiScale3(
+    found, _, confidences = _cascade(VERIFIER_CASCADE, threading.get_ident()).detectMultiScale3(
         crop, scaleFactor=scale_factor, minNeighbors=1, minSize=(round(0.75 * face_size),) * 2,
         maxSize=(round(1.4 * face_size),) * 2, outputRejectLevels=True)
     if not len(found):

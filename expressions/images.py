@@ -116,7 +116,7 @@ def output_path(path):
 def with_writable_suffix(path):
     """The path, with .png added where OpenCV cannot write colours in its format."""
     name = os.fsencode(path.name)  # OpenCV crashes at a str whose letters are no UTF-8
-    holds_colours = cv2.haveImageWriter(name) and path.suffix.lower() not in (".pbm", ".pgm")
+    holds_colours = path.suffix.lower() not in (".pbm", ".pgm", ".exr") and cv2.haveImageWriter(name)
     return path if holds_colours else path.with_name(path.name + ".png")
 
 
@@ -144,7 +144,7 @@ def find_images(argument):
         yield from _find_remote(argument)
     elif Path(argument).is_dir():
         top = Path(f"output_{Path(argument).resolve().name}")
-        for path in map(Path, _walk(os.walk(argument, onerror=_raise))):
+        for path in map(Path, _walk(os.walk(Path(argument), onerror=_raise))):
             yield path, with_writable_suffix(top / path.relative_to(argument))
     elif Path(argument).exists() or not glob.has_magic(argument):
         yield Path(argument), output_path(argument)

@@ -47,7 +47,7 @@ def test_images_of_every_kind_are_read(tmp_path, portrait, mode, suffix):
     assert read.shape == (600, 512, 3) and read.dtype == np.uint8
     soft = [cv2.blur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (9, 9)).ravel() for image in (read, portrait[0])]
     assert np.corrcoef(*soft)[0, 1] > 0.95  # blurred because black and white is dithered
-    assert cv2.haveImageWriter(output_path(path).name)
+    assert cv2.haveImageWriter(output_path(path).name) and output_path("a.exr").name == "output_a.exr.png"
 
 
 def png_bomb(width, height):
@@ -129,6 +129,7 @@ def test_a_folder_is_searched_in_order_without_outputs_and_hidden_files(folder):
     top = f"output_{folder.name}"
     assert names_of(".") == [("a.JFIF", f"{top}/a.JFIF.png"), ("b.jpg", f"{top}/b.jpg"),
                              ("day 2/[x].png", f"{top}/day 2/[x].png"), ("day 2/c.jp2", f"{top}/day 2/c.jp2")]
+    assert len(names_of("")) == 4
     assert names_of("day 2/") == [("day 2/[x].png", "output_day 2/[x].png"), ("day 2/c.jp2", "output_day 2/c.jp2")]
 
 
