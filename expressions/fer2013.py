@@ -1,5 +1,6 @@
 """FER2013 in every published form, FER+'s votes on its faces, and what is known about both."""
 import hashlib
+import re
 import tarfile
 from pathlib import PurePosixPath
 
@@ -75,21 +76,22 @@ def _csv_in_archive(path, archive):
 def _parse_pixels(path, column, first_row):
     """Return a column of blank-separated grey values as uint8 (n, 2304)."""
     try:
-        faces = np.loadtxt(column, np.uint8, ndmin=2, comments=None)
-    except ValueError:  # find the row, to name it
-        faces = np.empty((0, 0))
-    if faces.shape == (len(column), FACE_SIZE ** 2):
-        return faces
-    for number, text in enumerate(column, start=first_row):
-        try:
-            values = np.loadtxt([text or "nothing"], np.uint8, ndmin=1, comments=None)
-            wrong = None if len(values) == FACE_SIZE ** 2 else f"{len(values):,} pixels instead of {FACE_SIZE ** 2:,}"
-        except ValueError as error:
-            wrong = f"pixels that are not whole numbers from 0 to 255 ({first_line(error).split(' at row')[0]})"
-        if wrong:
-            raise InputError(f"{path}, row {number} (line {number + 1}) has {wrong}: "
-                             "mend the row or download the file again")
-    raise InputError(f"{path} has pixels that cannot be read near row {first_row}: download it again")
+        faces, complaint = np.loadtxt(column, np.uint8, ndmin=2, comments=None), "0"
+        if faces.shape == (len(column), FACE_SIZE ** 2):
+            return faces
+    except ValueError as error:  # "could not convert string '256' to uint8 at row 3, column 7."
+        complaint = first_line(error)
+    index = int(re.findall(r"\d+", complaint.partition("at row")[2] or "0")[0])
+    counts = column.str.split().str.len().to_numpy()
+    if (counts != FACE_SIZE ** 2).any():
+        index = int((counts != FACE_SIZE ** 2).argmax())
+        complaint = f"{counts[index]:,} pixels instead of {FACE_SIZE ** 2:,}"
+    raise _bad_row(path, first_row + index, complaint.partition(" at row")[0])
+
+
+def _bad_row(path, row, complaint):
+    return InputError(f"{path}, row {row} (line {row + 1}) is damaged: {complaint}: "
+                      "mend the row or download the file again")
 
 
 def _codes(path, column, names, title, first_row):
@@ -98,9 +100,8 @@ def _codes(path, column, names, title, first_row):
     codes = column.str.strip().str.lower().map(position)
     if codes.isna().any():
         index = int(codes.isna().to_numpy().argmax())
-        raise InputError(f"{path}, row {first_row + index} (line {first_row + index + 1}) has the {title} "
-                         f"{column.iloc[index][:40]!r} instead of {', '.join(position)}: "
-                         "mend the row or download the file again")
+        raise _bad_row(path, first_row + index,
+                       f"the {title} {column.iloc[index][:40]!r} instead of {', '.join(position)}")
     return codes.to_numpy(np.uint8)
 
 

@@ -4,7 +4,6 @@ model.json holds Keras's layers, model.weights.h5 their values, model.onnx both 
 files of one training: model.onnx is used only when its checksum stands there.
 """
 import contextlib
-import hashlib
 import json
 import os
 
@@ -18,10 +17,11 @@ from expressions.labels import EXPRESSIONS, FACE_SIZE
 STAMP = "model.sha256"
 RESTORE = "run train_model.py, or restore the shipped models/ folder"
 ALLOWED_LAYERS = {
-    "InputLayer", "Rescaling", "Conv2D", "Dense", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU",
-    "Softmax", "Flatten", "Dropout", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D",
-    "GlobalAveragePooling2D"}
+    "InputLayer", "Rescaling", "Conv2D", "Dense", "BatchNormalization", "Activation", "ReLU", "Softmax", "Flatten",
+    "Dropout", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D"}
+ACTIVATIONS = {"relu": "Relu", "softmax": "Softmax", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu"}  # in ONNX
 OPSET, IR_VERSION = 13, 8  # of ONNX; old enough for every reader
+PADDING = {"same": "SAME_UPPER", "valid": "VALID"}  # of Keras, of ONNX
 
 
 def import_keras():
@@ -41,7 +41,7 @@ def import_keras():
     return keras
 
 
-def save_model(model, folder, extra=()):
+def save_model(model, folder, extra=None):
     """Write model.json, model.weights.h5, model.onnx and the stamp model.sha256 into `folder`.
 
     `extra` is {file name: function that writes to a path}, for what belongs to the same training. Raises InputError
@@ -55,7 +55,7 @@ def save_model(model, folder, extra=()):
         "model.json": lambda path: path.write_text(json.dumps(config, indent=1) + "\n", "utf-8", newline="\n"),
         "model.weights.h5": model.save_weights,
         "model.onnx": lambda path: path.write_bytes(onnx_file),
-        **dict(extra)}
+        **(extra or {})}
     with replace_when_whole(*(folder / name for name in writers)) as temporary:
         for write, path in zip(writers.values(), temporary):
             write(path)
@@ -134,8 +134,8 @@ def read_model_config(path):
 def to_onnx(model):
     """Return a stack of layers as the bytes of an ONNX file: faces float32 (n, 1, 48, 48) → probabilities (n, 7).
 
-    Batch normalisation is folded into the convolution or dense layer before it. Works with every Keras backend.
-    Raises InputError where a layer cannot be written.
+    Batch normalisation is folded into a convolution or dense layer before it. Works with every Keras backend. Raises
+    InputError where a layer cannot be written.
     """
     try:
         from onnx import TensorProto, helper, numpy_helper
@@ -144,121 +144,89 @@ def to_onnx(model):
     nodes, constants = [], []
 
     def add(operator, *values, **attributes):
-        names = [f"value{len(constants) + index}" for index in range(len(values))]
-        constants.extend(numpy_helper.from_array(np.ascontiguousarray(value), name)
-                         for name, value in zip(names, values))
+        names = [f"constant{len(constants) + index}" for index in range(len(values))]
+        constants.extend(map(numpy_helper.from_array, map(np.ascontiguousarray, values), names))
         before = nodes[-1].output[0] if nodes else "faces"
-        nodes.append(helper.make_node(operator, [before, *names], [f"node{len(nodes)}"], **attributes))
+        nodes.append(helper.make_node(operator, [before, *names], [f"output{len(nodes)}"], **attributes))
 
-    layers = list(model.layers)
-    for index, layer in enumerate(layers):
-        follows = layers[index + 1] if index + 1 < len(layers) else None
-        if type(layer).__name__ == "BatchNormalization" and index and _is_linear(layers[index - 1]):
-            continue  # folded
-        _add_layer(add, layer, follows if type(follows).__name__ == "BatchNormalization" else None)
-    faces = helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["n", 1, FACE_SIZE, FACE_SIZE])
+    folded = None
+    for layer, following in zip(model.layers, [*model.layers[1:], None]):
+        if layer is folded:
+            continue
+        linear = type(layer).__name__ in ("Conv2D", "Dense") and layer.activation.__name__ == "linear"
+        folded = following if linear and type(following).__name__ == "BatchNormalization" else None
+        _add_layer(add, layer, folded)
     nodes[-1].output[0] = "probabilities"
+    faces = helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["n", 1, FACE_SIZE, FACE_SIZE])
     output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(EXPRESSIONS)])
     graph = helper.make_graph(nodes, "expressions", [faces], [output], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)],
                              ir_version=IR_VERSION).SerializeToString()
 
 
-def _is_linear(layer):
-    """Whether a batch normalisation after this layer can be folded into its weights."""
-    return type(layer).__name__ in ("Conv2D", "Dense") and layer.activation.__name__ == "linear"
-
-
-def _folded_weights(layer, normalisation):
-    """Return (kernel, bias) of a convolution or dense layer and of the batch normalisation that follows, if any."""
-    kernel, *bias = layer.get_weights()
-    bias = bias[0] if bias else np.zeros(kernel.shape[-1], np.float32)
-    if normalisation is not None and _is_linear(layer):
-        scale, shift = _normalisation(normalisation)
-        kernel, bias = kernel * scale, bias * scale + shift
-    return kernel, bias
-
-
-def _normalisation(layer):
-    """Return a batch normalisation of moving averages as (scale, shift) for each channel."""
-    mean, variance = np.array(layer.moving_mean), np.array(layer.moving_variance)
-    gamma = np.array(layer.gamma) if layer.scale else 1
-    beta = np.array(layer.beta) if layer.center else 0
-    scale = np.float32(gamma / np.sqrt(variance + layer.epsilon))
-    return scale, np.float32(beta - mean * scale)
-
-
 def _add_layer(add, layer, normalisation):
-    """Add the ONNX nodes of a Keras layer; `add` is as in to_onnx. Keras has channels last, ONNX channels first."""
+    """Add the ONNX nodes of a Keras layer, and of the batch normalisation that is folded into it, if any.
+
+    `add` is as in to_onnx. Keras has channels last, ONNX channels first.
+    """
     kind = type(layer).__name__
-    if kind in ("InputLayer", "Dropout"):
-        return
     if kind == "Rescaling":
         add("Mul", np.float32(layer.scale))
         add("Add", np.float32(layer.offset))
     elif kind == "BatchNormalization":
-        scale, shift = (value.reshape(-1, 1, 1) if len(layer.input.shape) == 4 else value
-                        for value in _normalisation(layer))
-        add("Mul", scale)
-        add("Add", shift)
-    elif kind == "Conv2D":
-        kernel, bias = _folded_weights(layer, normalisation)
-        add("Conv", kernel.transpose(3, 2, 0, 1), bias, kernel_shape=layer.kernel_size, strides=layer.strides,
-            dilations=layer.dilation_rate, group=layer.groups, auto_pad=_padding(layer))
-    elif kind == "Dense":
-        add("Gemm", *_folded_weights(layer, normalisation))
+        for operator, values in zip(("Mul", "Add"), _scale_and_shift(layer)):
+            add(operator, values.reshape(-1, 1, 1) if len(layer.input.shape) == 4 else values)
+    elif kind in ("Conv2D", "Dense"):
+        kernel, bias = [*layer.get_weights(), np.zeros(layer.kernel.shape[-1], np.float32)][:2]
+        if normalisation:
+            scale, shift = _scale_and_shift(normalisation)
+            kernel, bias = kernel * scale, bias * scale + shift
+        if kind == "Dense":
+            add("Gemm", kernel, bias)
+        else:
+            add("Conv", kernel.transpose(3, 2, 0, 1), bias, strides=layer.strides, dilations=layer.dilation_rate,
+                group=layer.groups, auto_pad=PADDING[layer.padding])
     elif kind in ("MaxPooling2D", "AveragePooling2D"):
         add(kind.removesuffix("ing2D"), kernel_shape=layer.pool_size, strides=layer.strides,
-            auto_pad=_padding(layer))
+            auto_pad=PADDING[layer.padding])
     elif kind in ("GlobalMaxPooling2D", "GlobalAveragePooling2D"):
         add(kind.removesuffix("ing2D"))
         add("Flatten")
     elif kind == "Flatten":
         add("Transpose", perm=[0, 2, 3, 1])
         add("Flatten")
-    if kind in ("Conv2D", "Dense", "Activation"):
-        _add_activation(add, layer, layer.activation.__name__)
-    elif kind in ("ReLU", "LeakyReLU", "ELU", "Softmax"):
-        _add_activation(add, layer, {"LeakyReLU": "leaky_relu"}.get(kind, kind.lower()))
-    elif kind not in ALLOWED_LAYERS:
-        raise InputError(f"model.onnx cannot hold the layer {kind}: build the network of "
+    elif kind not in ALLOWED_LAYERS or getattr(layer, "max_value", None) or getattr(layer, "negative_slope", None):
+        raise InputError(f"model.onnx cannot hold the layer {layer.name}: build the network of plain "
                          f"{', '.join(sorted(ALLOWED_LAYERS))}")
+    name = layer.activation.__name__ if hasattr(layer, "activation") else kind.lower()
+    if name in ACTIVATIONS:
+        add(ACTIVATIONS[name])
+    elif hasattr(layer, "activation") and name != "linear":
+        raise InputError(f"model.onnx cannot hold the activation {name} of the layer {layer.name}: "
+                         f"take one of {', '.join(ACTIVATIONS)}")
 
 
-def _add_activation(add, layer, name):
-    operators = {"relu": "Relu", "softmax": "Softmax", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu",
-                 "leaky_relu": "LeakyRelu"}
-    if name == "linear":
-        return
-    if name not in operators or getattr(layer, "max_value", None) is not None:
-        raise InputError(f"model.onnx cannot hold the activation of the layer {layer.name} ({name}): "
-                         f"take one of {', '.join(operators)}")
-    if name in ("elu", "leaky_relu"):
-        add(operators[name], alpha=float(getattr(layer, "negative_slope", getattr(layer, "alpha", 1.0))))
-    else:
-        add(operators[name])
-
-
-def _padding(layer):
-    return {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
+def _scale_and_shift(normalisation):
+    """Return what a batch normalisation does with its moving averages, float32 (channels,) each."""
+    mean, variance = np.array(normalisation.moving_mean), np.array(normalisation.moving_variance)
+    scale = (np.array(normalisation.gamma) if normalisation.scale else 1) / np.sqrt(variance + normalisation.epsilon)
+    shift = (np.array(normalisation.beta) if normalisation.center else 0) - mean * scale
+    return np.float32(scale), np.float32(shift)
 
 
 def onnx_bytes(folder=MODELS):
-    """Return the bytes of model.onnx in `folder`. Raises InputError unless its checksum stands in the stamp.
+    """Return the bytes of model.onnx in `folder`. Raises InputError unless all files agree with the stamp.
 
-    OpenCV can crash at a damaged file, so only one that train_model.py wrote with these layers is read.
+    OpenCV can crash at a damaged file, so only one that train_model.py wrote is read.
     """
     path = folder / "model.onnx"
     read_model_config(folder / "model.json")
     if not path.is_file():
         raise InputError(f"{path} is not there: {RESTORE}")
-    content = path.read_bytes()
-    stamp = read_stamp(folder / STAMP)
-    mismatched = mismatched_files(folder / STAMP)
-    if stamp.get(path.name) != hashlib.sha256(content).hexdigest() or (
-            {folder / "model.json", folder / "model.weights.h5"} & {*mismatched}):
+    names = {changed.name for changed in mismatched_files(folder / STAMP)}
+    if path.name not in read_stamp(folder / STAMP) or names & {"model.json", "model.weights.h5", "model.onnx"}:
         raise InputError(f"{path} does not belong to the other files of {folder}, by {STAMP}: {RESTORE}")
-    return content
+    return path.read_bytes()
 
 
 def load_classifier(model=MODELS):

@@ -56,10 +56,11 @@ def broken(rows, number, field, value):
 
 @pytest.mark.parametrize("field, value, words", [
     (1, " ".join(["1"] * 2303), "2,303 pixels instead of 2,304"),
-    (1, " ".join(["1"] * 2303 + ["256"]), "pixels that are not whole numbers from 0 to 255"),
-    (1, " ".join(["1"] * 2303 + ["-1"]), "pixels that are not whole numbers"),
-    (1, " ".join(["1"] * 2303 + ["1.5"]), "pixels that are not whole numbers"),
-    (1, "", "pixels that are not whole numbers"),
+    (1, " ".join(["1"] * 2305), "2,305 pixels instead of 2,304"),
+    (1, " ".join(["1"] * 2303 + ["256"]), "could not convert string '256' to uint8"),
+    (1, " ".join(["1"] * 2303 + ["-1"]), "could not convert string '-1' to uint8"),
+    (1, " ".join(["1"] * 2303 + ["1.5"]), "could not convert string '1.5' to uint8"),
+    (1, "", "0 pixels instead of 2,304"),
     (0, "7", "the label '7' instead of 0, 1, 2, 3, 4, 5, 6"),
     (0, "1.0", "the label '1.0'"),
     (2, "Test", "the Usage 'Test' instead of training, publictest, privatetest"),
@@ -69,7 +70,7 @@ def test_a_bad_row_is_named(small_set, tmp_path, field, value, words):
     path.write_text("\n".join(broken(csv_text(*small_set).splitlines(), 42, field, value)))
     with pytest.raises(InputError) as refusal:
         fer2013.read_csv(path)
-    assert_refused(refusal, "fer2013.csv, row 42 (line 43) has", words)
+    assert_refused(refusal, "fer2013.csv, row 42 (line 43) is damaged: ", words)
 
 
 @pytest.mark.parametrize("content, words", [

@@ -51,9 +51,9 @@ def test_the_shipped_model_gives_the_same_in_keras_and_in_opencv(small_set, ship
     np.testing.assert_allclose(load_classifier(shipped)(small_set[0]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer, words", [(layers.UpSampling2D(), "cannot hold the layer UpSampling2D"),
-                                          (layers.Activation("swish"), r"cannot hold the activation .*\(silu\)"),
-                                          (layers.ReLU(max_value=6), "cannot hold the activation")])
+@pytest.mark.parametrize("layer, words", [(layers.UpSampling2D(), "cannot hold the layer up_sampling2d"),
+                                          (layers.Activation("swish"), "cannot hold the activation silu"),
+                                          (layers.ReLU(max_value=6), "cannot hold the layer re_lu")])
 def test_layers_that_have_no_place_in_onnx_are_told(layer, words, tmp_path):
     model = keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 255), layer, layers.Flatten(),
                               layers.Dense(7, activation="softmax")])
