@@ -126,7 +126,7 @@ def watch(process):
     return readings
 
 
-def run_script(folder, command, expected_status):
+def run_script(folder, command, expected_statuses):
     """Run a script in a folder and watch it. Returns the readings, and the lines it wrote to standard error."""
     with open(folder / "log.txt", "w+") as log:
         process = subprocess.Popen([sys.executable, ROOT / command[0], *command[1:]], cwd=folder,
@@ -134,7 +134,7 @@ def run_script(folder, command, expected_status):
         readings = watch(process)
         log.seek(0)
         lines = [line for line in log.read().splitlines() if "%|" not in line]  # without progress bars
-    if process.returncode != expected_status:
+    if process.returncode not in expected_statuses:
         raise InputError(f"{command[0]} ended with status {process.returncode}: {' '.join(lines)}")
     return readings, lines
 
@@ -159,18 +159,20 @@ def main(argv=None):
     args = parser.parse_args(argv)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        n_cut = 0
+        n_cut, expected_statuses = 0, (0,)
         if args.images:
             n_cut = write_images(args.video, folder / "images", args.images)
             command = ["recognise_image.py", "images", "--table", "rows.csv"]
+            expected_statuses = (2 if n_cut else 0,)
         elif args.live:
             address = stack.enter_context(camera(args.video, 60 * args.minutes))
             command = ["webcam_live.py", address, "--table", "rows.csv", "--record", "live.mp4"]
+            expected_statuses = (0, 2)  # 2 where it says that the camera is gone
         else:
             frames = repeat_video(args.video, folder / "long.mp4", 60 * args.minutes)
             print_status(f"{args.minutes:g} minutes, {pluralise(frames, 'frame')}")
             command = ["recognise_video.py", "long.mp4", "--table", "rows.csv"]
-        readings, lines = run_script(folder, command, expected_status=2 if n_cut else 0)
+        readings, lines = run_script(folder, command, expected_statuses)
         with open(folder / "rows.csv", newline="") as file:
             rows = sum(1 for _ in csv.reader(file)) - 1
         wrote = [line for line in lines if line.startswith("wrote")]
