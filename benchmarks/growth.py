@@ -62,7 +62,7 @@ def make_faces(folder, number):
 def measure(folder, *arguments):
     """Run recognise_image.py on a folder; return its seconds, and the most MB that it and its processes held."""
     start, peak = time.monotonic(), 0
-    process = subprocess.Popen([sys.executable, ROOT / "recognise_image.py", folder.name, "--no-pictures", "--quiet",
+    process = subprocess.Popen([sys.executable, ROOT / "recognise_image.py", folder.name, "--no-images", "--quiet",
                                 "--table", "rows.csv", *map(str, arguments)], cwd=folder.parent,
                                stdout=subprocess.DEVNULL)
     while process.poll() is None:
