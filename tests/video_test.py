@@ -1,0 +1,245 @@
+"""Videos: what is read as one, frames at their times and upright, and MP4 files whose colours are right."""
+import http.server
+import itertools
+import struct
+import threading
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import write_video
+
+from expressions import video
+from expressions.console import InputError
+from expressions.video import open_stream, open_video, prefetch, read_video, video_writer
+
+
+def read(path):
+    with open_video(path) as file:
+        return list(read_video(file, file.streams.video[0]))
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of ten frames, each brighter than the one before."""
+    return write_video(tmp_path / "clip.mp4", [np.full((64, 96, 3), 20 * number, np.uint8) for number in range(10)])
+
+
+def test_frames_come_at_their_times(clip):
+    frames = read(clip)
+    assert [seconds for seconds, _ in frames] == [Fraction(number, 25) for number in range(10)]
+    levels = [frame.mean() for _, frame in frames]
+    np.testing.assert_allclose(levels, 20 * np.arange(10), atol=4)
+
+
+def test_a_video_held_upright_is_upright(portrait, tmp_path):
+    """As telephones store it: lying, and a matrix in the track header says how to turn it (ISO 14496-12, 8.3.2)."""
+    lying = np.ascontiguousarray(np.rot90(portrait[0]))  # against the clock, so that a turn clockwise mends it
+    path = write_video(tmp_path / "telephone.mp4", [lying] * 3)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    assert struct.unpack(">9i", data[matrix:matrix + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    data[matrix:matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 512 << 16, 0, 1 << 30)
+    path.write_bytes(data)
+    for _, frame in read(path):
+        assert frame.shape == (600, 512, 3) and np.abs(frame.astype(int) - portrait[0]).mean() < 8
+
+
+def test_a_title_in_another_encoding_does_no_harm(tmp_path):
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as file:
+        file.metadata["title"] = "Grüße"
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="bgr24")))
+        file.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert "üß".encode() in data
+    path.write_bytes(data.replace("üß".encode(), "üßüß".encode("latin-1")))
+    assert len(read(path)) == 1
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("text.mp4", b"not a video\n" * 100, "does not open as a video"),
+    ("empty.mp4", b"", "does not open as a video"),
+    ("list.mp4", b"ffconcat version 1.0\nfile clip.mp4\n", "is not a video"),
+    ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n#EXT-X-ENDLIST\n", "is not a video"),
+    ("session.mp4", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+     "is not a video"),
+    ("image.mp4", cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes(), "recognise_image.py"),
+    ("none.mp4", None, "is not a file")])
+def test_what_is_no_video_is_refused_in_a_sentence(clip, name, content, words):
+    path = clip.with_name(name)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as error:
+        open_video(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_that_is_cut_short_or_has_no_frames_is_refused(clip, tmp_path, monkeypatch):
+    short, sound = tmp_path / "short.mp4", tmp_path / "sound.wav"
+    short.write_bytes(clip.read_bytes().partition(b"moov")[0])  # the index comes last
+    with pytest.raises(InputError, match="does not open"):
+        open_video(short)
+    with av.open(str(sound), "w") as file:
+        stream = file.add_stream("pcm_s16le", rate=8000, layout="mono")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        samples.rate = 8000
+        file.mux(stream.encode(samples))
+    with pytest.raises(InputError, match=r"is not a video|only sound"):
+        open_video(sound)
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 96 - 1)
+    with pytest.raises(InputError, match="96 x 64, more than 6,143 pixels"):
+        open_video(clip)
+
+
+def test_a_damaged_video_gives_the_frames_before_the_damage_and_a_sentence(tmp_path):
+    path = tmp_path / "lossless.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("ffv1", rate=25, options={"slicecrc": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr0"
+        for _ in range(20):
+            noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
+        file.mux(stream.encode(None))
+
+    def decode_error(packet):
+        raise av.error.InvalidDataError(1, "Invalid data found")
+    with open_video(path) as file:
+        stream = file.streams.video[0]
+        packets = list(itertools.islice(file.demux(stream), 12))
+        broken = type("Broken", (), {"stream": stream, "decode": decode_error})()
+        damaged = type("Damaged", (), {"start_time": 0, "name": str(path), "demux": lambda *_: [*packets, broken]})()
+        frames = []
+        with pytest.raises(InputError, match=r"lossless.mkv is damaged after frame \d+ \(.*mend or convert it"):
+            frames.extend(read_video(damaged, stream))
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """A web server of {path: bytes}, which notes what it is asked for. What is None is never answered."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        content = self.server.files.get(self.path, b"")
+        self.send_response(200)
+        self.send_header("Content-Length", len(content or bytes(10_000)))
+        self.end_headers()
+        if content is None:
+            self.server.over.wait(60)
+        else:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        server.asked, server.files, server.over = [], {}, threading.Event()
+        server.address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.over.set()
+        server.shutdown()
+
+
+def test_a_stream_is_read_and_a_list_of_addresses_only_where_its_own_was_given(clip, server):
+    with av.open(str(clip)) as source, av.open(str(clip.with_suffix(".ts")), "w") as file:
+        stream = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            packet.stream = stream
+            if packet.dts is not None:
+                file.mux(packet)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{server.address}/a.ts\n#EXT-X-ENDLIST\n".encode()
+    server.files |= {"/a.ts": clip.with_suffix(".ts").read_bytes(), "/live.m3u8": playlist, "/film.mp4": playlist,
+                     "/list.mp4": f"ffconcat version 1.0\nfile {server.address}/secret.ts\n".encode()}
+    for name in ("/a.ts", "/live.m3u8?token=1", "/live.m3u8"):
+        server.files.setdefault(name, playlist)
+        with open_stream(server.address + name) as file:
+            assert len(list(read_video(file, file.streams.video[0]))) == 10
+    server.asked.clear()
+    for name in ("/film.mp4", "/list.mp4"):
+        with pytest.raises(InputError, match="video"):
+            open_stream(server.address + name)
+    clip.with_name("local.mp4").write_bytes(playlist)
+    with pytest.raises(InputError):
+        open_video(clip.with_name("local.mp4"))
+    assert set(server.asked) == {"/film.mp4", "/list.mp4"}  # and nothing that these name
+    with pytest.raises(InputError):
+        open_stream(f"file://{clip}")
+
+
+def test_a_stream_that_sends_nothing_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(video, "OPEN_TIMEOUT", 0.5)
+    server.files["/silent.ts"] = None
+    with pytest.raises(InputError, match=r"silent.ts sends nothing for 0.5 seconds"):
+        open_stream(f"{server.address}/silent.ts")
+
+
+def test_prefetch_keeps_the_order_works_ahead_and_passes_errors_on():
+    made, enough = [], threading.Event()
+
+    def numbers():
+        for number in range(6):
+            made.append((number, threading.current_thread() is threading.main_thread()))
+            if number == 2:
+                enough.set()
+            yield number
+        raise InputError("the end is damaged")
+    items = prefetch(numbers(), 3)
+    assert next(items) == 0 and enough.wait(60)  # 1 and 2 are made, though nobody asked for them
+    with pytest.raises(InputError, match="damaged"):
+        for number in items:
+            assert len(made) <= number + 4
+    assert [number for number, _ in made] == list(range(6)) and not any(is_main for _, is_main in made)
+    before = threading.active_count()
+    stopped = prefetch(iter(range(10 ** 9)), 3)
+    assert next(stopped) == 0
+    stopped.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
+def test_written_colours_are_those_of_bt601(tmp_path, size):
+    bgr = [(200, 40, 40), (40, 180, 60), (30, 50, 210), (120, 120, 120)]
+    frame = np.concatenate([np.full((size[0], size[1] // 4, 3), colour, np.uint8) for colour in bgr], axis=1)
+    with video_writer(tmp_path / "out.mp4", 25, Fraction(1, 25)) as writer:
+        writer.write(frame, 0)
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert file.streams.video[0].codec_context.colorspace == 6  # BT.601, said in the file
+        planes = next(file.decode(video=0)).to_ndarray().astype(float)  # Y, U and V, one below the other
+    height, width = size
+    y = planes[:height]
+    u = planes[height:height + height // 4].reshape(height // 2, width // 2)
+    v = planes[height + height // 4:].reshape(height // 2, width // 2)
+    for number, (blue, green, red) in enumerate(bgr):  # ITU-R BT.601-7, 2.5.1 to 2.5.3, in 8 bits
+        luma = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+        column = width // 8 * (2 * number + 1)
+        expected = (16 + 219 * luma, 128 + 224 * (blue / 255 - luma) / 1.772, 128 + 224 * (red / 255 - luma) / 1.402)
+        written = y[height // 2, column], u[height // 4, column // 2], v[height // 4, column // 2]
+        np.testing.assert_allclose(written, expected, atol=4)
+
+
+def test_odd_sizes_become_even_and_later_frames_are_fitted_to_the_first(tmp_path):
+    path = tmp_path / "out.mp4"
+    sizes = [(75, 101), (75, 101), (76, 102), (77, 103), (40, 60)]
+    with video_writer(path, 25, Fraction(1, 1000)) as writer:
+        for number, (height, width) in enumerate(sizes):
+            writer.write(np.full((height, width, 3), 100, np.uint8), [0, 0.1, 0.1, 0.25, 0.5][number])
+    frames = read(path)
+    assert {frame.shape for _, frame in frames} == {(76, 102, 3)}
+    assert [float(seconds) for seconds, _ in frames] == [0, 0.1, 0.101, 0.25, 0.5]  # times grow
+    assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # plays while it downloads
+
+
+def test_an_error_leaves_the_old_video(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), video_writer(path, 25, Fraction(1, 25)) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8), 0)
+        raise RuntimeError
+    assert path.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
