@@ -100,7 +100,7 @@ def read_video(video, stream, audio=None, packets=None):
                 packet.pts -= round(start / audio.time_base)
                 packet.dts -= round(start / audio.time_base)
                 packets.append(packet)
-    except av.error.ExitError:
+    except (av.error.ExitError, OSError):  # of a time-out, or a connection that is lost
         raise InputError(f"{video.name} gives no more images after frame {number}: check the connection") from None
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise InputError(f"{video.name} is damaged after frame {number} ({first_line(error)}): mend or convert it"
