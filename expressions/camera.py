@@ -197,21 +197,15 @@ def show_image(image, title, path):
 
 # ---- recordings --------------------------------------------------------------------------------
 
-class Recording:
+class Recording(contextlib.ExitStack):
     """Writes the frames given to it between start() and stop() into an .mp4, at the seconds they come with.
 
-    A context manager: an error leaves no file, except that stop() has finished it before.
+    A context manager: when its block ends with an error, a recording that was not stopped leaves no file.
     """
 
     def __init__(self, rate, quiet=False):
+        super().__init__()
         self.rate, self.quiet, self.path = rate, quiet, None
-        self.open_file = contextlib.ExitStack()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return self.open_file.__exit__(*error)
 
     def start(self, path):
         """Begin a recording; its file is opened at the first frame."""
@@ -223,13 +217,13 @@ class Recording:
 
         if not self.n_frames:
             self.began = seconds
-            self.writer = self.open_file.enter_context(video_writer(self.path, self.rate, MILLISECOND))
+            self.writer = self.enter_context(video_writer(self.path, self.rate, MILLISECOND))
         self.writer.write(frame, seconds - self.began)
         self.n_frames += 1
 
     def stop(self):
         """Finish the recording, if there is one."""
         if self.path and self.n_frames:
-            self.open_file.close()
+            self.close()
             print_status(f"wrote {self.path}: {pluralise(self.n_frames, 'frame')}", self.quiet)
         self.path = None

@@ -60,16 +60,13 @@ def _open(path, source, formats=FORMATS, protocols="file", **options):
         raise InputError(f"{path} does not open as a video ({getattr(error, 'strerror', None) or first_line(error)}): "
                          "check it, and that it is whole") from None
     stream = next(iter(video.streams.video), None)
-    reason = None
-    if stream is None:
-        reason = "has only sound or text, no video: give a video"
-    elif stream.codec_context is None:
-        reason = "has video of a kind that FFmpeg does not decode: convert it to MP4"
-    elif stream.width * stream.height > MAX_PIXELS:
-        reason = f"has frames of {stream.width} x {stream.height}, more than {MAX_PIXELS:,} pixels: make it smaller"
-    if reason:
+    if stream is None or stream.codec_context is None:
         video.close()
-        raise InputError(f"{path} {reason}")
+        raise InputError(f"{path} has no video that FFmpeg decodes, perhaps only sound: give a video, or convert it")
+    if stream.width * stream.height > MAX_PIXELS:
+        video.close()
+        raise InputError(f"{path} has frames of {stream.width} x {stream.height}, more than {MAX_PIXELS:,} pixels: "
+                         "make it smaller")
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the file says
     stream.thread_type = "AUTO"
     return video

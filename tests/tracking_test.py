@@ -57,8 +57,8 @@ def test_each_face_keeps_its_own_probabilities(portrait):
         for seconds, frame in moving_portrait(portrait, 20, lambda _: [(60, 90, False), (400, 90, True)]):
             frame[:, 320:] //= 2
             yield seconds, frame
-    for _, _, (track_ids, boxes, probabilities, expressions) in recognise_frames(half_dark(), brightness):
-        assert track_ids.tolist() == [1, 2] and expressions.shape == (2,)
+    for _, _, (track_ids, boxes, probabilities, labels) in recognise_frames(half_dark(), brightness):
+        assert track_ids.tolist() == [1, 2] and labels.shape == (2,)
         assert probabilities.dtype == np.float32 and boxes.dtype == int
         bright, dark = boxes[:, 0].argmin(), boxes[:, 0].argmax()
         assert probabilities[bright, 0] > 1.6 * probabilities[dark, 0]
