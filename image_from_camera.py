@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 
 from expressions import camera
-from expressions.artifacts import MODELS, refuse_overwriting
+from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, print_status, run, script_parser
 from expressions.drawing import draw_countdown, draw_faces
 from expressions.images import is_uniform, output_path, with_writable_suffix, write_image
-from expressions.recognition import Recogniser, face_row
+from expressions.recognition import add_detector_arguments, face_row, recogniser_of
 from expressions.tables import safe_cell
 
 TITLE = "space takes the picture - q quits"
@@ -34,13 +34,12 @@ WARMUP_FRAMES = 30  # that a camera takes to get exposure and white balance righ
 def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("source", nargs="?", default="0", help="camera number, video file or address (default: 0)")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
     parser.add_argument("--now", action="store_true", help="take the picture without preview and countdown")
     parser.add_argument("--countdown", type=camera.seconds_argument, default=3, metavar="SECONDS",
                         help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="the image to write; output_<name> is written beside it")
     parser.add_argument("--show", action="store_true", help="open a window with the recognised image")
-    parser.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+    add_detector_arguments(parser)
     args = parser.parse_args(argv)
     args.output = args.output or camera.dated_path("camera", ".jpg")
     if with_writable_suffix(args.output) != args.output:
@@ -111,19 +110,19 @@ def take_picture(args):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    recogniser = Recogniser(args.models)  # says at once if it cannot be loaded
+    recogniser = recogniser_of(args)  # says at once if it cannot be loaded
     image = take_picture(args)
     if image is None:
         print_status("no picture was taken", args.quiet)
         return
     write_image(args.output, image)
-    boxes, probabilities = recogniser.detect(image)
+    faces = recogniser(image)
     table = csv.writer(sys.stdout, lineterminator="\n")
-    for number, (box, its_probabilities) in enumerate(zip(boxes, probabilities), start=1):
-        table.writerow([safe_cell(args.output), *face_row(number, box, its_probabilities)[:7]])
-    draw_faces(image, boxes, probabilities)
+    for number, face in enumerate(faces, start=1):
+        table.writerow([safe_cell(args.output), *face_row(number, face)[:7]])
+    draw_faces(image, faces)
     write_image(args.recognised, image)
-    print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(boxes), 'face')}", args.quiet)
+    print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(faces), 'face')}", args.quiet)
     if args.show:
         camera.show_image(image, args.output.name, args.recognised)
 

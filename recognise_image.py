@@ -21,12 +21,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from expressions import workers
-from expressions.artifacts import MODELS, refuse_overwriting
+from expressions import workers, yunet
+from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
 from expressions.images import find_images, is_remote, parse_path, sample_image_path, with_writable_suffix
 from expressions.model_files import onnx_bytes
-from expressions.recognition import cached_recogniser, recognise_file
+from expressions.recognition import add_detector_arguments, cached_recogniser, choose_detector, recognise_file
 from expressions.tables import IMAGE_COLUMNS, STDOUT, open_table, safe_cell, table_path
 
 MIN_IMAGES_FOR_POOL = 8  # fewer are not worth starting processes
@@ -48,7 +48,7 @@ class Summary:
 def main(argv=None):
     args = parse_arguments(argv)
     destination, place = plan_outputs(args)
-    cached_recogniser(args.models)  # says at once if it cannot be loaded
+    cached_recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
     summary = Summary()
     with contextlib.ExitStack() as stack:
         tables = [stack.enter_context(open_table(path, IMAGE_COLUMNS, args.resume)) for path in args.tables]
@@ -76,9 +76,9 @@ def parse_arguments(argv):
     parser.add_argument("--jobs", type=positive_int, metavar="NUMBER", default=workers.available_cpus(),
                         help="processes for many images (default: one for each core)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is to do the work")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
-    parser.add_argument("--quiet", action="store_true", help="print only rows, unless something is wrong")
+    add_detector_arguments(parser)
     args = parser.parse_args(argv)
+    args.detector = choose_detector(args.detector)
     if args.resume and not set(args.tables) - {STDOUT}:
         raise InputError("--resume goes on with a table: give --table FILE")
     args.images = args.images or [str(sample_image_path())]
@@ -137,15 +137,21 @@ def recognise_all(args, tasks):
     """Yield each task with what recognise_file returns for it, from this process, others, or a cluster."""
     first = list(itertools.islice(tasks, MIN_IMAGES_FOR_POOL))
     is_few, tasks = len(first) < MIN_IMAGES_FOR_POOL, itertools.chain(first, tasks)
-    function = functools.partial(recognise_file, models=args.models, folder=Path.cwd(), keep_image=args.show)
+    function = functools.partial(recognise_file, models=args.models, detector=args.detector, min_score=args.min_score,
+                                 folder=Path.cwd(), keep_image=args.show)
     if args.show or (is_few and not args.scheduler):
         yield from ((task, function(task)) for task in tasks)
     elif args.scheduler:
-        make_executor = functools.partial(workers.dask_executor, args.scheduler, onnx_bytes(args.models))
+        make_executor = functools.partial(workers.dask_executor, args.scheduler, cluster_models(args))
         yield from workers.in_order(make_executor, function, tasks, CLUSTER_AHEAD)
     else:
         make_executor = functools.partial(workers.process_pool, args.jobs)
         yield from workers.in_order(make_executor, function, tasks, 3 * args.jobs)
+
+
+def cluster_models(args):
+    """What the workers of a cluster need to load a recogniser: see cached_recogniser."""
+    return onnx_bytes(args.models), yunet.PATH.read_bytes() if args.detector == "yunet" else None
 
 
 def progress_bar(args, stack):

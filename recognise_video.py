@@ -14,12 +14,11 @@ import contextlib
 import importlib.util
 from pathlib import Path
 
-from expressions.artifacts import MODELS, refuse_overwriting, replace_when_whole
+from expressions.artifacts import refuse_overwriting, replace_when_whole
 from expressions.console import InputError, pluralise, print_status, printable, run, script_parser
 from expressions.drawing import draw_faces
 from expressions.images import parse_path
-from expressions.model_files import load_classifier
-from expressions.recognition import face_row
+from expressions.recognition import add_detector_arguments, face_row, recogniser_of
 from expressions.tables import VIDEO_COLUMNS, open_table, table_path
 from expressions.tracking import recognise_frames
 from expressions.video import frame_rate, open_video, prefetch, read_video, video_writer
@@ -31,13 +30,12 @@ MAX_WAITING_BYTES = 1 << 26  # of frames, before each of the threads
 def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("video", type=parse_path, help="a video file or address")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
     parser.add_argument("--output", type=Path, help="the .mp4 to write (default: <name>_recognised.mp4)")
     parser.add_argument("--table", "--csv", type=table_path, metavar="FILE", help="also write a row per face and "
                         "frame; the file ends in .csv, .json, .jsonl or .parquet; - is CSV to standard output")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw each face's expressions over time")
     parser.add_argument("--no-video", action="store_true", help="write no video, only what --table and --plot ask for")
-    parser.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+    add_detector_arguments(parser)
     args = parser.parse_args(argv)
     args.output = None if args.no_video else args.output or Path(f"{Path(args.video).stem}_recognised.mp4")
     args.outputs = [path for path in (args.output, args.table, args.plot) if path and str(path) != "-"]
@@ -60,22 +58,20 @@ class Results:
         self.writer, self.table, self.timeline = writer, table, timeline
         self.n_frames = self.n_faces = 0
 
-    def add(self, seconds, frame, result):
-        """Add a frame and its result, both as recognise_frames yields them."""
-        track_ids, boxes, probabilities, expressions = result
+    def add(self, seconds, frame, faces):
+        """Add a frame and its Faces, as recognise_frames yields them."""
         if self.writer:
-            draw_faces(frame, boxes, probabilities, expressions, track_ids)
+            draw_faces(frame, faces)
             self.writer.write(frame, seconds)
-        for track_id, box, its_probabilities, expression in zip(track_ids, boxes, probabilities, expressions):
+        for face in faces:
             if self.table:
-                self.table.add([self.n_frames, f"{float(seconds):.3f}",
-                                *face_row(track_id, box, its_probabilities, expression)])
+                self.table.add([self.n_frames, f"{float(seconds):.3f}", *face_row(face.track_id, face)])
             if self.timeline is not None:
-                points = self.timeline[int(track_id)]
+                points = self.timeline[face.track_id]
                 if not points or seconds - points[-1][0] >= PLOT_INTERVAL:
-                    points.append((float(seconds), *its_probabilities))
+                    points.append((float(seconds), *face.probabilities.values()))
         self.n_frames += 1
-        self.n_faces += len(boxes)
+        self.n_faces += len(faces)
 
 
 def until_damaged(frames, errors):
@@ -96,11 +92,11 @@ def recognise(args, video, results, errors):
     n_waiting = min(16, max(2, MAX_WAITING_BYTES // max(1, 3 * stream.width * stream.height)))
     frames = prefetch(until_damaged(read_video(video, stream, audio, packets), errors), n_waiting)
     expected = stream.frames or round((video.duration or 0) / 1e6 * frame_rate(stream)) or None
-    recognised = prefetch(recognise_frames(frames, load_classifier(args.models)), n_waiting)
+    recognised = prefetch(recognise_frames(frames, args.recogniser), n_waiting)
     with contextlib.closing(recognised), tqdm(desc=printable(Path(args.video).name), total=expected, unit=" frames",
                                               disable=args.quiet or None) as progress:
-        for seconds, frame, result in recognised:
-            results.add(seconds, frame, result)
+        for seconds, frame, faces in recognised:
+            results.add(seconds, frame, faces)
             while packets and packets[0].pts * audio.time_base <= seconds:
                 results.writer.write_audio(packets.popleft())
             progress.update()
@@ -110,6 +106,7 @@ def recognise(args, video, results, errors):
 
 def main(argv=None):
     args = parse_arguments(argv)
+    args.recogniser = recogniser_of(args)  # says at once if it cannot be loaded
     errors, interrupted = [], False
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video))

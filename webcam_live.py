@@ -13,6 +13,7 @@ $ python webcam_live.py rtsp://camera.example/stream --table faces.csv --seconds
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -20,14 +21,13 @@ from pathlib import Path
 import cv2
 
 from expressions import camera
-from expressions.artifacts import MODELS, refuse_overwriting
+from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, print_status, run, script_parser
 from expressions.drawing import draw_faces, draw_overlay, draw_probability_bars
 from expressions.images import is_uniform, write_image
-from expressions.model_files import load_classifier
-from expressions.recognition import face_row
+from expressions.recognition import add_detector_arguments, face_row, recogniser_of
 from expressions.tables import VIDEO_COLUMNS, open_table, table_path
-from expressions.tracking import live_tracker
+from expressions.tracking import Tracker
 
 TITLE = "expressions - h lists the keys"
 KEYS = ("q  quit", "s  snapshot", "r  record, and stop", "space  pause", "h  these keys")
@@ -37,13 +37,12 @@ UNIFORM = "one flat colour: is the lens covered?"
 def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("source", nargs="?", default="0", help="camera number, video file or address (default: 0)")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
     parser.add_argument("--record", type=Path, metavar="FILE", help="record an .mp4 from the start")
     parser.add_argument("--table", "--csv", type=table_path, metavar="FILE", help="write a row per face and processed "
                         "frame; the file ends in .csv, .json, .jsonl or .parquet; - is CSV to standard output")
     parser.add_argument("--seconds", type=camera.seconds_argument, metavar="N", help="end after so many seconds")
     parser.add_argument("--no-mirror", action="store_true", help="show the image as the camera sees it")
-    parser.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+    add_detector_arguments(parser)
     args = parser.parse_args(argv)
     if args.record and args.record.suffix.lower() != ".mp4":
         raise InputError(f"{args.record} is not an .mp4: end the name in .mp4")
@@ -61,7 +60,7 @@ class LiveSession:
         self.playing = threading.Event()  # cleared while paused
         self.playing.set()
         self.n_frames, self.frame = 0, None
-        self.pending, self.result = None, None  # (frame number, seconds, future), and what the last one returned
+        self.pending, self.faces = None, []  # (frame number, seconds, future), and what the last one returned
         self.frame_times = collections.deque([time.monotonic()], maxlen=30)
         self.shows_keys = False
 
@@ -104,21 +103,21 @@ class LiveSession:
             return
         number, seconds, future = self.pending
         self.pending = None
-        self.result = future.result()
+        self.faces = future.result()
         if self.table:
-            for track_id, box, probabilities, expression in zip(*self.result):
-                self.table.add([number, f"{seconds:.3f}", *face_row(track_id, box, probabilities, expression)])
+            for face in self.faces:
+                self.table.add([number, f"{seconds:.3f}", *face_row(face.track_id, face)])
 
     def annotate(self, frame, is_mirrored=False):
-        """Return a copy of the frame, mirrored if asked, with the faces of the last result."""
-        image = cv2.flip(frame, 1) if is_mirrored else frame.copy()
-        if self.result and len(self.result[0]):
-            track_ids, boxes, probabilities, expressions = self.result
-            if is_mirrored:
-                boxes = boxes.copy()
-                boxes[:, 0] = frame.shape[1] - boxes[:, 0] - boxes[:, 2]
-            draw_faces(image, boxes, probabilities, expressions, track_ids)
-            draw_probability_bars(image, probabilities[boxes[:, 2].argmax()])
+        """Return a copy of the frame, mirrored if asked, with the faces that were found last."""
+        image, faces = frame.copy(), self.faces
+        if is_mirrored:
+            image = cv2.flip(frame, 1)
+            faces = [dataclasses.replace(face, box=(frame.shape[1] - face.box[0] - face.box[2], *face.box[1:]))
+                     for face in faces]
+        draw_faces(image, faces)
+        if faces:
+            draw_probability_bars(image, max(faces, key=lambda face: face.box[2]))
         return image
 
     def show(self):
@@ -159,7 +158,7 @@ def main(argv=None):
     if not (has_window or args.record or args.table):
         raise InputError("there is no display to open a window on: give --record FILE.mp4 or --table FILE "
                          "and look at the file later")
-    process = live_tracker(load_classifier(args.models))
+    process = Tracker(recogniser_of(args)).process
     source = camera.open_camera(args.source)
     is_silent, error = False, None
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,8 @@
-"""Face detection: from an image to boxes, and from boxes to the crops that the classifier takes.
+"""Face detection: from an image to boxes, scores and eyes, and from the eyes to the crops that the classifier takes.
 
-A detector is any function: grey image uint8 (h, w) → boxes int (n, 4), each x, y, width, height in pixels.
-`detect_faces`, with two cascades of OpenCV (Viola and Jones 2001), is the default one.
+A detector is any function: image uint8 BGR (h, w, 3) → boxes int (n, 4), each x, y, width, height in pixels, or
+(boxes, scores float (n,)), or (boxes, scores, landmarks float (n, 2 or more, 2)), which begin with the right and the
+left eye. `detect_faces`, with two cascades of OpenCV (Viola and Jones 2001), is the default one; yunet.YuNet is another.
 """
 import functools
 import threading
@@ -21,7 +22,14 @@ SCALE_FACTOR = 1.1  # between the sizes at which faces are searched
 MIN_NEIGHBOURS = 3  # detections that must agree on a face
 MIN_CONFIDENCE = 3  # of the verifier's last stages
 SAME_FACE = 0.4  # IoU of two boxes, from which on they are of one face
-CROP_SCALE, CROP_SHIFT_Y = 1.05, 0.075  # of a box, until it is framed as FER2013 is: benchmarks/crop_margin.py
+ROTATIONS = (25, -25)  # degrees of the copies that are searched where the image itself shows no face
+MIN_CONFIDENCE_ROTATED = 4  # more searches find more false faces
+MAX_DIAGONAL = 32_000  # pixels; OpenCV rotates no image that is longer than 32,767
+INSIDE = 0.7  # of a box's area: one that lies so far inside another is no second face
+EYES_APART, EYES_DOWN = 0.38, 0.38  # of the crop's width: where FER2013 has the eyes
+BOX_SCALE = 0.95  # of a box without eyes, until it is framed as FER2013 is: benchmarks/crop_margin.py
+SQUARE = 0.8, 1.2  # smallest and largest crop, of a box's height: in a profile the eyes seem closer together
+LEVEL_FROM = 20  # degrees of tilt from which on a crop is levelled; up to 15 the network has learned
 
 
 @functools.cache
@@ -36,25 +44,74 @@ def _cascade(name, thread):  # a cascade keeps state while it searches: each thr
     return cascade
 
 
-def detect_faces(grey, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighbours=MIN_NEIGHBOURS,
-                 min_confidence=MIN_CONFIDENCE):
-    """Boxes int (n, 4) of the faces in a grey image uint8 (h, w): x, y, width, height in pixels, from left to right.
+def detect_faces(image, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighbours=MIN_NEIGHBOURS,
+                 rotations=ROTATIONS):
+    """Detect faces with the cascades: boxes int (n, 4) from left to right, scores float (n,), eyes float (n, 2, 2).
 
-    One cascade proposes faces, in the image made smaller where it is larger than `max_side`; another verifies each.
-    Raises InputError where OpenCV lacks the cascades.
+    `image` is uint8 BGR (h, w, 3) or grey (h, w). The score is the cascade's own confidence. Where the image shows no
+    face, copies of it that are rotated by `rotations` degrees are searched. Raises InputError where OpenCV lacks them.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    boxes, scores = _search(grey, max_side, scale_factor, min_neighbours, MIN_CONFIDENCE)
+    eyes = eyes_of_boxes(boxes)
+    for degrees in rotations if not len(boxes) and np.hypot(*grey.shape) < MAX_DIAGONAL else ():
+        rotated, inverse = rotate_image(grey, degrees)
+        boxes, scores = _search(rotated, max_side, scale_factor, min_neighbours, MIN_CONFIDENCE_ROTATED)
+        if len(boxes):
+            eyes = eyes_of_boxes(boxes) @ inverse[:, :2].T + inverse[:, 2]
+            centres = (boxes[:, :2] + boxes[:, 2:] / 2) @ inverse[:, :2].T + inverse[:, 2]
+            corners = np.stack([centres - boxes[:, 2:] / 2, centres + boxes[:, 2:] / 2])
+            corners = np.round(corners).astype(int).clip(0, grey.shape[::-1])
+            return np.concatenate([corners[0], corners[1] - corners[0]], axis=1), scores, eyes
+    return boxes, scores, eyes
+
+
+def _search(grey, max_side, scale_factor, min_neighbours, min_confidence):
+    """Search a grey image, made smaller where it is larger than `max_side`: boxes int (n, 4) and scores float (n,).
+
+    One cascade proposes faces; another verifies each.
     """
     zoom = min(1, max_side / max(grey.shape))
     if zoom * min(grey.shape) < 1:  # nothing would be left of a line
-        return np.empty((0, 4), int)
+        return np.empty((0, 4), int), np.empty(0)
     smaller = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA) if zoom < 1 else grey
     cascade = _cascade(PROPOSAL_CASCADE, threading.get_ident())
     proposals = cascade.detectMultiScale(smaller, scaleFactor=scale_factor, minNeighbors=min_neighbours)
-    boxes = []
+    found = []
     for proposal in np.reshape(proposals, (-1, 4)) / zoom:
         box, confidence = verify_face(grey, proposal)
-        if confidence >= min_confidence and not any(box_iou(box, other) > SAME_FACE for other in boxes):
-            boxes.append(box)
-    return np.array(sorted(map(tuple, boxes)), int).reshape(-1, 4)
+        if confidence >= min_confidence and not any(box_iou(box, other) > SAME_FACE for other, _ in found):
+            found.append((tuple(map(int, box)), confidence))
+    found.sort()
+    return np.array([box for box, _ in found], int).reshape(-1, 4), np.array([score for _, score in found], float)
+
+
+def eyes_of_boxes(boxes):
+    """Return where the eyes of faces in these boxes are likely to be, float (n, 2, 2): x and y, right eye first."""
+    boxes = np.reshape(boxes, (-1, 4)).astype(float)
+    centres, side = boxes[:, :2] + boxes[:, 2:] / 2, BOX_SCALE * boxes[:, 2:3]
+    offsets = [np.concatenate([sign * EYES_APART / 2 * side, (EYES_DOWN - 0.5) * side], axis=1) for sign in (-1, 1)]
+    return centres[:, None] + np.stack(offsets, axis=1)
+
+
+def run_detector(detector, image, **settings):
+    """Return boxes int (n, 4), scores float (n,) and eyes float (n, 2, 2) from any detector as described above.
+
+    Faces whose box lies mostly inside that of another are left out. Eyes that the detector does not tell are guessed,
+    and those of faces seen from the side are moved apart as far as from the front.
+    """
+    found = detector(image, **settings)
+    boxes, scores, landmarks = (*found, None, None)[:3] if isinstance(found, tuple) else (found, None, None)
+    boxes = np.asarray(boxes, int).reshape(-1, 4)
+    scores = np.ones(len(boxes)) if scores is None else np.asarray(scores, float)
+    eyes = eyes_of_boxes(boxes) if landmarks is None else np.asarray(landmarks, float)[:, :2]
+    middle, half = eyes.mean(axis=1, keepdims=True), (eyes[:, 1:] - eyes[:, :1]) / 2
+    length = np.maximum(2 * np.linalg.norm(half, axis=2, keepdims=True), 1e-3)
+    height = EYES_APART * boxes[:, 3][:, None, None]
+    half = half * np.clip(length, SQUARE[0] * height, SQUARE[1] * height) / length
+    kept = [index for index, box in enumerate(boxes) if not any(
+        scores[other] > scores[index] and _share_inside(box, boxes[other]) > INSIDE for other in range(len(boxes)))]
+    return boxes[kept], scores[kept], np.concatenate([middle - half, middle + half], axis=1)[kept]
 
 
 def verify_face(grey, box, face_size=48, scale_factor=1.05, margin=0.3):
@@ -81,11 +138,19 @@ def verify_face(grey, box, face_size=48, scale_factor=1.05, margin=0.3):
     return box, float(np.ravel(confidences)[best])
 
 
-def box_iou(box, other):
-    """Intersection over union of two boxes (x, y, width, height)."""
+def _common_area(box, other):
     (x, y, width, height), (left, top, wide, high) = box, other
-    common = max(0, min(x + width, left + wide) - max(x, left)) * max(0, min(y + height, top + high) - max(y, top))
-    return common / (width * height + wide * high - common)
+    return max(0, min(x + width, left + wide) - max(x, left)) * max(0, min(y + height, top + high) - max(y, top))
+
+
+def box_iou(box, other):
+    """Return the intersection over union of two boxes (x, y, width, height)."""
+    common = _common_area(box, other)
+    return common / (box[2] * box[3] + other[2] * other[3] - common)
+
+
+def _share_inside(box, other):
+    return _common_area(box, other) / max(1, box[2] * box[3])
 
 
 def rotate_image(grey, degrees):
@@ -98,20 +163,23 @@ def rotate_image(grey, degrees):
     return rotated, cv2.invertAffineTransform(matrix)
 
 
-def crop_faces(grey, boxes, scale=CROP_SCALE, shift_y=CROP_SHIFT_Y):
-    """The faces in these boxes of a grey image uint8 (h, w) as the classifier takes them, uint8 (n, 48, 48, 1).
+def crop_faces(grey, eyes):
+    """Return the faces of a grey image uint8 (h, w) as the classifier takes them, uint8 (n, 48, 48, 1).
 
-    Each crop is a square `scale` times as wide as its box, `shift_y` of the box's height lower.
-    Beyond the image's border its last pixels are repeated.
+    `eyes` float (n, 2, 2) are x and y of the right and the left eye. They come to where FER2013 has them: EYES_APART of
+    the width apart and EYES_DOWN of it down. Beyond the image's border its last pixels are repeated.
     """
     faces = []
-    for x, y, width, height in boxes:
-        side = max(1, round(scale * width))
-        left, top = round(x + (width - side) / 2), round(y + (height - side) / 2 + shift_y * height)
-        face = grey[max(0, top):top + side, max(0, left):left + side]
-        if face.shape != (side, side):
-            above, before = max(0, -top), max(0, -left)
-            face = cv2.copyMakeBorder(face, above, side - above - face.shape[0], before, side - before - face.shape[1],
-                                      cv2.BORDER_REPLICATE)
+    for right, left in np.reshape(eyes, (-1, 2, 2)):
+        side = max(1, np.hypot(*(left - right)) / EYES_APART)
+        tilt = np.degrees(np.arctan2(*(left - right)[::-1]))
+        middle, margin = (right + left) / 2, 2 * side  # of the part of the image that matters
+        x, y = np.maximum(0, middle - margin).astype(int)
+        x, y = min(x, grey.shape[1] - 1), min(y, grey.shape[0] - 1)
+        part = grey[y:max(y + 1, int(middle[1] + margin)), x:max(x + 1, int(middle[0] + margin))]
+        size = max(FACE_SIZE, round(side))
+        matrix = cv2.getRotationMatrix2D((0, 0), tilt if abs(tilt) >= LEVEL_FROM else 0, size / side)
+        matrix[:, 2] = (size / 2 - 0.5, EYES_DOWN * size - 0.5) - matrix[:, :2] @ (middle - (x, y) - 0.5)
+        face = cv2.warpAffine(part, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
         faces.append(cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA))
     return np.array(faces, np.uint8).reshape(-1, FACE_SIZE, FACE_SIZE, 1)

@@ -24,24 +24,23 @@ def draw_text(image, text, baseline, scale, colour=WHITE, thickness=None):
     cv2.putText(image, text, baseline, FONT, scale, colour, thickness or _thickness(scale), cv2.LINE_AA)
 
 
-def draw_faces(image, boxes, probabilities, expressions=None, track_ids=None):
-    """Draw a box and a label, "happy 97%", for each face into an image uint8 BGR (h, w, 3).
-
-    boxes int (n, 4), probabilities float (n, 7). `expressions` int (n,) are those to name (default: the most probable
-    ones). `track_ids` int (n,) come before the labels: "2 happy 97%".
-    """
+def draw_faces(image, faces):
+    """Draw a box and a label for each Face into an image uint8 BGR (h, w, 3): "happy 97%", or "2 happy 97%"."""
     scale = font_scale(image)
-    if expressions is None:
-        expressions = probabilities.argmax(axis=1)
-    for (x, y, width, height), expression in zip(boxes, expressions):
-        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), EXPRESSION_COLOURS[expression],
-                      max(2, round(2.5 * scale)))
-    occupied = [tuple(box) for box in boxes]
-    for face, (box, expression) in enumerate(zip(boxes, expressions)):
-        text = f"{EXPRESSIONS[expression]} {probabilities[face][expression]:.0%}"
-        if track_ids is not None:
-            text = f"{track_ids[face]} {text}"
-        occupied.append(draw_label(image, text, box, EXPRESSION_COLOURS[expression], scale, occupied))
+    for face in faces:
+        x, y, width, height = face.box
+        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour_of(face), max(2, round(2.5 * scale)))
+    occupied = [face.box for face in faces]
+    for face in faces:
+        text = f"{face.expression} {face.probability:.0%}"
+        if face.track_id is not None:
+            text = f"{face.track_id} {text}"
+        occupied.append(draw_label(image, text, face.box, colour_of(face), scale, occupied))
+
+
+def colour_of(face):
+    """Return the colour of a Face's expression, BGR."""
+    return EXPRESSION_COLOURS[EXPRESSIONS.index(face.expression)]
 
 
 def draw_label(image, text, box, colour, scale, occupied):
@@ -72,9 +71,10 @@ def draw_label(image, text, box, colour, scale, occupied):
     return left, top, width, height
 
 
-def draw_probability_bars(frame, probabilities):
-    """Draw the probabilities (7,) of a face as bars into the lower left corner of a frame uint8 BGR (h, w, 3)."""
+def draw_probability_bars(frame, face):
+    """Draw the probabilities of a Face as bars into the lower left corner of a frame uint8 BGR (h, w, 3)."""
     height, width = frame.shape[:2]
+    probabilities = [face.probabilities[expression] for expression in EXPRESSIONS]
     row_height = min(height / 26, width / 24)
     scale, left = row_height / 32, round(row_height / 2)
     top = height - round((len(probabilities) + 0.5) * row_height)

@@ -16,7 +16,7 @@ from expressions.console import InputError, first_line, printable
 from expressions.images import is_remote
 from expressions.labels import EXPRESSIONS
 
-IMAGE_COLUMNS = ("file", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS)
+IMAGE_COLUMNS = ("file", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS, "score")
 VIDEO_COLUMNS = ("frame", "time", *IMAGE_COLUMNS[1:])
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 COLUMN_TYPES = {"file": str, "expression": str,  # the others are float

@@ -99,10 +99,10 @@ def _end_with_parent():
     os._exit(1)
 
 
-def dask_executor(address, model):
+def dask_executor(address, models):
     """An executor of the workers of a Dask cluster, also of those that join later; they get this package as it is here.
 
-    `function` gets `model`, the bytes of model.onnx, as its argument `models`. Workers that have run another version of
+    `function` gets `models`, a tuple, as its argument of that name. Workers that have run another version of
     the package must be started anew. Raises InputError where no scheduler answers.
     """
     if not importlib.util.find_spec("distributed"):
@@ -123,21 +123,21 @@ def dask_executor(address, model):
             for room in Path(__file__).parent.glob("*.py"):
                 file.write(room, f"expressions/{room.name}")
         client.upload_file(str(package))
-    return _DaskExecutor(client, model)
+    return _DaskExecutor(client, models)
 
 
 class _DaskExecutor:
     """A client's executor that hands the model to each call, and closes the client at its end."""
 
-    def __init__(self, client, model):
+    def __init__(self, client, models):
         from distributed.scheduler import KilledWorker
 
         self.client, self.deaths = client, (KilledWorker,)
         self.executor = client.get_executor(pure=False)
-        self.model = client.submit(bytes, model)  # a task, so that it is made anew when its worker is lost
+        self.models = client.submit(tuple, models)  # a task, so that it is made anew when its worker is lost
 
     def submit(self, function, task):
-        return self.executor.submit(function, task, models=self.model)
+        return self.executor.submit(function, task, models=self.models)
 
     def shutdown(self, wait, cancel_futures):
         self.executor.shutdown(wait=False)

@@ -1,6 +1,6 @@
 """YuNet, a small face-detecting network (Wu, Peng and Yu 2023) that OpenCV runs: its file, and the detector.
 
-The file, 233 KB under the MIT licence, is not part of this project. `fetch` gets it once from where OpenCV publishes it.
+The file, 233 KB under the MIT licence, is not part of this project: `fetch` gets it from where OpenCV publishes it.
 """
 import hashlib
 import sys
@@ -27,15 +27,17 @@ MAX_IOU = 0.3  # of two boxes; of those that overlap more, the one with the lowe
 class YuNet:
     """A detector: image uint8 BGR (h, w, 3) → boxes int (n, 4), scores float (n,), landmarks float (n, 5, 2).
 
-    The landmarks are x and y in pixels of the right eye, the left eye, the nose and the mouth's corners. For one thread
-    at a time. Raises InputError where the file is missing or another.
+    `path` may also be the bytes of the file. The landmarks are x and y in pixels of the right eye, the left eye, the
+    nose and the mouth's corners. For one thread at a time. Raises InputError where the file is missing or another.
     """
 
     def __init__(self, path=PATH, max_side=MAX_SIDE):
-        self.path, self.max_side = path, max_side
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+        self.content = path if isinstance(path, bytes) else path.read_bytes() if path.is_file() else b""
+        self.max_side = max_side
+        if hashlib.sha256(self.content).hexdigest() != SHA256:
             raise InputError(f"{path} is not YuNet's file of 2023: {by_hand()}")
-        self.network = cv2.FaceDetectorYN.create(str(path), "", (32, 32), MIN_SCORE, MAX_IOU)
+        buffer = np.frombuffer(self.content, np.uint8)
+        self.network = cv2.FaceDetectorYN.create("onnx", buffer, np.empty(0, np.uint8), (32, 32), MIN_SCORE, MAX_IOU)
 
     def __call__(self, image):
         height, width = image.shape[:2]
