@@ -44,7 +44,7 @@ def colour_of(face):
 
 
 def draw_label(image, text, box, colour, scale, occupied):
-    """Draw white letters on a coloured ground in a free place above or below a box, or else inside it.
+    """Draw white letters on a coloured ground above a box, or below it where that is not free, or else inside it.
 
     `occupied` are the rectangles (x, y, width, height) of faces and earlier labels; returns the label's own.
     """
@@ -56,16 +56,15 @@ def draw_label(image, text, box, colour, scale, occupied):
         (width, height), below = cv2.getTextSize(text, FONT, scale, pad - 1)
     width, height = width + 2 * pad, height + below + 2 * pad
 
-    def is_free(corner):
-        left, top = corner
-        return 0 <= top <= image_height - height and all(
+    x, y, _, box_height = map(int, box)
+    left, bottom = max(0, min(x, image_width - width)), max(0, image_height - height)
+
+    def is_free(top):
+        return 0 <= top <= bottom and all(
             left >= x + w or left + width <= x or top >= y + h or top + height <= y for x, y, w, h in occupied)
 
-    x, y, box_width, box_height = box
-    lefts = np.clip((x, x + box_width - width, x + (box_width - width) // 2), 0, max(0, image_width - width))
-    corners = [(left, top) for top in (y - height, y + box_height) for left in lefts]
-    inside = lefts[0], int(np.clip(y + box_height - height, 0, max(0, image_height - height)))
-    left, top = map(int, next(filter(is_free, corners), inside))
+    inside = max(0, min(y + box_height - height, bottom))
+    top = next(filter(is_free, (y - height, y + box_height)), inside)
     cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
     draw_text(image, text, (left + pad, top + height - pad - below), scale, thickness=pad - 1)
     return left, top, width, height
