@@ -19,8 +19,7 @@ from expressions.labels import EXPRESSIONS
 IMAGE_COLUMNS = ("file", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS, "score")
 VIDEO_COLUMNS = ("frame", "time", *IMAGE_COLUMNS[1:])
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
-COLUMN_TYPES = {"file": str, "expression": str,  # the others are float
-                **dict.fromkeys(("frame", "face", "x", "y", "width", "height"), int)}
+TEXTS, COUNTS = ("file", "expression"), ("frame", "face", "x", "y", "width", "height")  # the other columns: fractions
 STDOUT = Path("-")
 
 
@@ -47,122 +46,89 @@ def safe_cell(path):
 
 
 class Table:
-    """Where rows go, and `done`: the set of files whose rows were there before, None on standard output."""
+    """A table that grows; `done` are the files whose rows were there before."""
 
-    def __init__(self, write, done):
-        self.write, self.done = write, done
+    def __init__(self, path, columns):
+        is_csv = path == STDOUT or path.suffix.lower() == ".csv"
+        self.path, self.journal = path, path if is_csv else path.with_name(f"{path.name}.part")
+        self.columns, self.done, self.is_begun = columns, set(), False
 
     def add(self, *rows):
         """Write rows, those of one file at once, so that a kill hardly ever leaves a part of them."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self.write(text.getvalue())
+        csv.writer(text, lineterminator="\n").writerows(rows if self.is_begun else [self.columns, *rows])
+        try:
+            if self.path == STDOUT:
+                print(text.getvalue(), end="", flush=True)
+            else:
+                with open(self.journal, "a" if self.is_begun else "w", newline="", encoding="utf-8") as file:
+                    file.write(text.getvalue())
+        except OSError as error:
+            if self.path == STDOUT:
+                raise
+            raise InputError(f"{self.journal} cannot be written ({error.strerror}): what is done is kept there; make "
+                             "room and give --resume") from None
+        self.is_begun = True
+
+    def resume(self):
+        """Find out what is done, and cut off the rows of the last file if one is torn. Raises InputError."""
+        if self.path.exists() and not self.journal.exists():
+            raise InputError(f"{self.path} is complete: leave out --resume, or give a .csv table to add to")
+        if not self.journal.exists():
+            return
+        done, last_start = [], 0  # where the last file's rows begin
+        with open(self.journal, "rb+") as file:
+            header, expected = file.readline(), (",".join(self.columns) + "\n").encode()
+            if not expected.startswith(header):
+                raise InputError(f"{self.journal} is not a table of an earlier run: leave out --resume")
+            end = len(header)
+            for line in file:
+                row = next(csv.reader([line.decode(errors="replace").replace("\0", "?")]), [])
+                if not line.endswith(b"\n") or len(row) != len(self.columns):  # nor is what comes after it whole
+                    done, end = done[:-1], last_start or end
+                    break
+                if row[:1] != done[-1:]:
+                    done.append(row[0])
+                    last_start = end
+                end += len(line)
+            file.truncate(end)
+        self.done, self.is_begun = set(done), bool(done)
+
+    def finish(self):
+        """Make a table of another kind than CSV from its journal, which then goes away."""
+        if not self.is_begun:
+            self.add()
+        if self.path != self.journal:
+            with replace_when_whole(self.path) as [temporary]:
+                write = _write_parquet if self.path.suffix.lower() == ".parquet" else _write_json
+                write(temporary, self.journal)
+            self.journal.unlink()
 
 
 @contextlib.contextmanager
 def open_table(path, columns, resume=False):
     """Yield a Table that writes to a new file, or with `resume` goes on with the one there is.
 
-    Ctrl-C ends a table as any other end does. After an error the rows so far are kept, for `resume`. Raises InputError
-    where the file cannot be written, or is not one to resume.
+    After an error or Ctrl-C the rows so far are kept, for `resume`; what fails before the first row leaves the old
+    file. Raises InputError where the file cannot be written, or is not one to resume.
     """
-    if path == STDOUT:
-        table = Table(lambda text: print(text, end="", flush=True), None)
-        table.add(columns)
-        yield table
-        return
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the path of a file")
-    journal = path if path.suffix.lower() == ".csv" else path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if resume and path != journal and path.exists() and not journal.exists():
-        _take_over(path, journal, columns)
-    done = _read_journal(journal, columns) if resume and journal.exists() else []
-    is_begun = bool(done)
-    with open(journal, "ab", buffering=0) as file:
-        def write(text):
-            nonlocal is_begun
-            data = (text if is_begun else ",".join(columns) + "\n" + text).encode()
-            try:
-                if not is_begun:  # now, so that what fails before the first row leaves the old file as it was
-                    file.truncate(0)
-                    is_begun = True
-                while data:
-                    data = data[file.write(data):]
-            except OSError as error:
-                raise InputError(f"{journal} cannot be written ({error.strerror}): what is done is kept there; make "
-                                 "room and give --resume") from None
-
-        try:
-            yield Table(write, set(done))
-        except KeyboardInterrupt:
-            write("")
-            _finish(path, journal)
-            raise
-        write("")  # where no row came
-    _finish(path, journal)
+    table = Table(path, columns)
+    if resume:
+        table.resume()
+    yield table
+    table.finish()
 
 
-def _read_journal(journal, columns):
-    """The cells of a growing CSV's first column, of which the rows of the last file are cut off if one is torn.
-
-    Raises InputError where it has other columns.
-    """
-    done, last_start = [], 0  # where the last file's rows begin
-    with open(journal, "rb+") as file:
-        header, expected = file.readline(), (",".join(columns) + "\n").encode()
-        if not expected.startswith(header):
-            raise InputError(f"{journal} is not a table of an earlier run: leave out --resume")
-        end = len(header)
-        for line in file:
-            row = next(csv.reader([line.decode(errors="replace").replace("\0", "?")]), [])
-            if not line.endswith(b"\n") or len(row) != len(columns):  # nor is what comes after it whole
-                done, end = done[:-1], last_start or end
-                break
-            if row[:1] != done[-1:]:
-                done.append(row[0])
-                last_start = end
-            end += len(line)
-        file.truncate(end)
-    return done
-
-
-def _take_over(table, journal, columns):
-    """Make the journal anew from a table that is complete. Raises InputError where that has other columns."""
-    try:
-        if table.suffix.lower() == ".parquet":
-            from pyarrow import parquet
-            rows = (row for batch in parquet.ParquetFile(table).iter_batches() for row in batch.to_pylist())
-        else:
-            text = table.read_text("utf-8")
-            rows = json.loads(text) if table.suffix.lower() == ".json" else map(json.loads, text.splitlines())
-        with replace_when_whole(journal) as [temporary], open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")  # it writes None as an empty cell
-            writer.writerow(columns)
-            writer.writerows([row[name] for name in columns] for row in rows)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{table} is not a table of an earlier run ({first_line(error)}): leave out --resume"
-                         ) from None
-
-
-def _finish(table, journal):
-    """Make a table of another kind than CSV from its journal, which then goes away."""
-    if table == journal:
-        return
-    with replace_when_whole(table) as [temporary]:
-        if table.suffix.lower() == ".parquet":
-            _write_parquet(temporary, journal)
-        else:
-            _write_json(temporary, journal, is_list=table.suffix.lower() == ".json")
-    journal.unlink()
-
-
-def _write_json(path, journal, is_list):
-    """Write an object for each row: a list of them, or a line for each."""
+def _write_json(path, journal):
+    """Write an object for each row: in .json a list of them, in .jsonl a line for each."""
+    is_list = path.suffix.lower() == ".json"
     with open(journal, newline="", encoding="utf-8") as rows, open(path, "w", encoding="utf-8") as file:
         file.write("[" * is_list)
         for number, row in enumerate(csv.DictReader(rows)):
-            values = {name: COLUMN_TYPES.get(name, float)(cell) if cell else None for name, cell in row.items()}
+            values = {name: (cell or None) if name in TEXTS else json.loads(cell or "null") for name, cell in row.items()}
             text = json.dumps(values, ensure_ascii=False)
             file.write(f"{',' * (number > 0)}\n{text}" if is_list else f"{text}\n")
         file.write("\n]\n" * is_list)
@@ -173,12 +139,4 @@ def _write_parquet(path, journal):
     from pyarrow import csv as arrow_csv
     from pyarrow import parquet
 
-    kinds = {str: pyarrow.string(), int: pyarrow.int32(), float: pyarrow.float64()}
-    with open(journal, newline="", encoding="utf-8") as file:
-        columns = next(csv.reader(file))
-    options = arrow_csv.ConvertOptions(null_values=[""], strings_can_be_null=True, column_types={
-        name: kinds[COLUMN_TYPES.get(name, float)] for name in columns})
-    with (arrow_csv.open_csv(journal, convert_options=options) as batches,
-          parquet.ParquetWriter(path, batches.schema) as file):
-        for batch in batches:
-            file.write_batch(batch)
+    columns = next(csv.reader([journal.read_text()]))

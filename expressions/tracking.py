@@ -24,6 +24,7 @@ MIN_IOU = 0.2  # of a detected box with the last box of a track, from which on t
 JITTER_MOVE, JITTER_SIZE = 0.04, 0.08  # of the width: what a detector's boxes of a still face differ by
 EMA_TIME_CONSTANT = 0.2  # seconds of the moving average of a face's probabilities
 SWITCH_MARGIN = 0.2  # by which another expression must lead before the label changes
+MAX_EXTRAPOLATION = 0.1  # seconds for which a face that is not found is thought to move on
 HOLD_SECONDS = 0.25  # for which a face that is not found is shown where it was
 LOST_TRACK_SECONDS = 1  # after which a track ends; a face that comes back later gets a new number
 SCENE_CUT_THRESHOLD = 40  # grey levels of mean difference between two frames
@@ -34,12 +35,23 @@ class Track:
     """A face that is followed through a video."""
     track_id: int  # from 1
     box: np.ndarray  # float (4,): x, y, width, height in pixels, where it was last found
+    velocity: np.ndarray | float = 0  # float (4,): change of the box in a second
     score: float = 0  # of the detector, when it last found the face
     eyes: np.ndarray | None = None  # float (2, 2), where they are in the box, as fractions of its size
     last_seen: float = -np.inf  # seconds
     probabilities: np.ndarray | None = None  # float32 (7,), smoothed
     expression: int = 0  # index of the label that is shown
     last_classified: float = -np.inf  # seconds
+
+    def box_at(self, seconds):
+        """Return where the face is likely to be at this time, float (4,): it goes on moving for a moment."""
+        return self.box + self.velocity * min(seconds - self.last_seen, MAX_EXTRAPOLATION)
+
+    def move_to(self, found, seconds, shape):
+        """Take the box in which the face was found in a frame of this shape."""
+        box = steady_box(self.box_at(seconds), found, shape)
+        self.velocity = (box - self.box) / (seconds - self.last_seen)
+        self.box, self.last_seen = box, seconds
 
 class Tracker:
     """Follows and classifies the faces of one video or live source, frame by frame, with a recognition.Recogniser."""
@@ -58,7 +70,8 @@ class Tracker:
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         if self.is_cut(grey):
             self.tracks, self.last_search = [], -np.inf
-        is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
+        interval = HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL
+        is_due = seconds - self.last_search >= interval / (1 if self.tracks else 2) - 1e-3
         if self.is_haar and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):
             self.last_look = seconds
             self.look_near_last_places(seconds, grey)
@@ -73,7 +86,7 @@ class Tracker:
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
             for track, probabilities in zip(due, self.classify(faces)):
                 smooth_probabilities(track, probabilities, seconds)
-        return [make_face(np.round(track.box), track.probabilities, track.score, track.expression, track.track_id)
+        return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score, track.expression, track.track_id)
                 for track in shown]
 
     def is_cut(self, grey):
@@ -85,24 +98,25 @@ class Tracker:
     def look_near_last_places(self, seconds, grey):
         """Look for each known face near its last place with a cascade, which takes little time."""
         for track in self.tracks:
-            found, confidence = verify_face(grey, track.box, TRACK_FACE_SIZE, 1.1, 0.4)
+            expected = track.box_at(seconds)
+            found, confidence = verify_face(grey, expected, TRACK_FACE_SIZE, 1.1, 0.4)
             others = [other.box for other in self.tracks if other is not track and other.last_seen == seconds]
-            if confidence >= 0 and box_iou(track.box, found) > 2 * MIN_IOU and not any(
+            if confidence >= 0 and box_iou(expected, found) > 2 * MIN_IOU and not any(
                     box_iou(found, box) > 2 * MIN_IOU for box in others):
-                track.box, track.last_seen = steady_box(track.box, found, grey.shape), seconds
+                track.move_to(found, seconds, grey.shape)
 
     def search(self, seconds, frame):
         """Search the whole frame; give each detected box to the track that it overlaps most, or to a new one."""
         found = run_detector(self.detector, frame, **(HAAR_SETTINGS if self.is_haar else {}))
         boxes, scores, eyes = (values[found[1] >= self.min_score] for values in found)
-        pairs = sorted(((box_iou(track.box, box), number, track.track_id, track) for track in self.tracks
+        pairs = sorted(((box_iou(track.box_at(seconds), box), number, track.track_id, track) for track in self.tracks
                         for number, box in enumerate(boxes)), reverse=True)
         matched = {}  # number of a detection: its track
         for iou, number, _, track in pairs:
             if iou > MIN_IOU and number not in matched and track not in matched.values():
                 matched[number] = track
                 if track.last_seen < seconds:
-                    track.box = steady_box(track.box, boxes[number], frame.shape)
+                    track.move_to(boxes[number], seconds, frame.shape)
         for number, box in enumerate(boxes.astype(float)):
             if number not in matched:
                 matched[number] = Track(next(self.next_id), box)

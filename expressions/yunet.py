@@ -27,11 +27,12 @@ MAX_IOU = 0.3  # of two boxes; of those that overlap more, the one with the lowe
 class YuNet:
     """A detector: image uint8 BGR (h, w, 3) → boxes int (n, 4), scores float (n,), landmarks float (n, 5, 2).
 
-    `path` may also be the bytes of the file. The landmarks are x and y in pixels of the right eye, the left eye, the
+    `path` (default: PATH) may also be the bytes of the file. The landmarks are x and y in pixels of the right eye, the left eye, the
     nose and the mouth's corners. For one thread at a time. Raises InputError where the file is missing or another.
     """
 
-    def __init__(self, path=PATH, max_side=MAX_SIDE):
+    def __init__(self, path=None, max_side=MAX_SIDE):
+        path = path or PATH
         self.content = path if isinstance(path, bytes) else path.read_bytes() if path.is_file() else b""
         self.max_side = max_side
         if hashlib.sha256(self.content).hexdigest() != SHA256:
@@ -55,9 +56,9 @@ class YuNet:
         return boxes[is_inside], found[is_inside, 14], found[is_inside, 4:14].reshape(-1, 5, 2) / zoom
 
 
-def fetch(path=PATH, url=URL):
-    """Get YuNet's file and put it into place whole. Raises InputError where it cannot be had or is another."""
-    content = b""
+def fetch(path=None, url=URL):
+    """Get YuNet's file and put it into place (default: PATH) whole. Raises InputError where it cannot be had or is another."""
+    path, content = path or PATH, b""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             while len(content) <= N_BYTES and (block := answer.read(1 << 15)):
@@ -72,6 +73,6 @@ def fetch(path=PATH, url=URL):
         temporary.write_bytes(content)
 
 
-def by_hand(path=PATH):
+def by_hand(path=None):
     """Say how to get the file by hand."""
-    return f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {path.parent}"
+    return f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {(path or PATH).parent}"

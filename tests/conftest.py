@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+YUNET = "face_detection_yunet_2023mar.onnx"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
@@ -124,6 +125,23 @@ def chain(tmp_path_factory, small_training):
 def shipped():
     """The shipped models/ folder."""
     return ROOT / "models"
+
+
+@pytest.fixture(autouse=True)
+def without_yunet(monkeypatch, tmp_path):
+    """Have the cascades be the default detector, as in a fresh clone."""
+    from expressions import yunet
+
+    monkeypatch.setattr(yunet, "PATH", tmp_path / yunet.PATH.name)
+
+
+@pytest.fixture(scope="session")
+def yunet_path():
+    """YuNet's file, for those who have it."""
+    for path in (ROOT / "models" / YUNET, ROOT.parent / "shared" / "detectors" / YUNET):
+        if path.exists():
+            return path
+    pytest.skip(f"needs YuNet's file: put {YUNET} into models/")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from expressions.detection import box_iou, crop_faces, detect_faces
+from expressions.detection import box_iou, crop_faces, detect_faces, run_detector
 
 
 def test_box_iou_is_intersection_over_union():
@@ -14,13 +14,15 @@ def test_box_iou_is_intersection_over_union():
 
 def test_every_face_is_found_from_left_to_right_wherever_it_is(portrait):
     grey = cv2.cvtColor(portrait[0], cv2.COLOR_BGR2GRAY)
-    [[x, y, width, height]] = detect_faces(grey)
+    boxes, scores, _ = detect_faces(grey)
+    [[x, y, width, height]] = boxes
+    assert scores[0] > 3
     assert abs(x + width / 2 - 268) < 20 and abs(y + height / 2 - 215) < 30 and 180 < width < 270
     three = np.full((1000, 1700), 128, np.uint8)
     three[300:900, 0:512] = grey
     three[0:600, 600:1112] = grey
     three[400:700, 1300:1556] = cv2.resize(grey, (256, 300), interpolation=cv2.INTER_AREA)
-    boxes = detect_faces(three)
+    boxes = detect_faces(three)[0]
     assert boxes.shape == (3, 4) and boxes.dtype == int
     np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:] / 2, [(268, 515), (868, 215), (1434, 508)], atol=30)
 
@@ -34,29 +36,68 @@ def test_what_is_no_face_is_not_found():
     images = [noise(12, 12), noise(21, 8), noise(30, 8), noise(0, 8), np.full((300, 300), 90, np.uint8)]
     images.append(np.kron(np.indices((12, 16)).sum(axis=0) % 2 * 255, np.ones((50, 50))).astype(np.uint8))
     for grey in images:
-        assert not len(detect_faces(grey))
+        assert not len(detect_faces(grey, rotations=())[0])
 
 
 def test_boxes_stay_in_an_image_that_is_searched_smaller(portrait):
     face = cv2.cvtColor(portrait[0], cv2.COLOR_BGR2GRAY)[100:335, 150:385]
     large = cv2.resize(cv2.copyMakeBorder(face, 30, 3, 30, 3, cv2.BORDER_REPLICATE), None, fx=9, fy=9)
-    boxes = detect_faces(large)
+    boxes = detect_faces(large)[0]
     assert len(boxes) and (boxes >= 0).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= large.shape[::-1]).all()
 
 
-def test_a_face_that_needs_no_resizing_is_cropped_pixel_for_pixel():
+def test_eyes_come_to_where_fer2013_has_them():
+    grey = np.zeros((400, 500), np.uint8)
+    cv2.circle(grey, (200, 150), 6, 255, -1)
+    cv2.circle(grey, (276, 150), 6, 120, -1)  # 76 pixels apart: 38 % of a crop of 200
+    crop = crop_faces(grey, [[(200, 150), (276, 150)]])[0, ..., 0].astype(float)
+    for half, x in ((crop[:, :24], 0.31 * 48), (crop[:, 24:], 0.69 * 48 - 24)):
+        rows, columns = np.indices(half.shape) + 0.5
+        assert (half * columns).sum() / half.sum() == pytest.approx(x, abs=0.2)
+        assert (half * rows).sum() / half.sum() == pytest.approx(0.38 * 48, abs=0.2)
+
+
+def test_a_clearly_tilted_face_is_levelled_and_a_slightly_tilted_one_is_not():
+    for degrees, difference in ((15, np.sin(np.deg2rad(15)) * 0.38 * 48), (30, 0), (-40, 0)):
+        grey = np.zeros((400, 400), np.uint8)
+        radians = np.deg2rad(degrees)
+        eyes = np.array([200, 200]) + np.outer((-38, 38), (np.cos(radians), np.sin(radians)))
+        for x, y in eyes:
+            cv2.circle(grey, (round(x), round(y)), 6, 255, -1)
+        crop = crop_faces(grey, [eyes])[0, ..., 0].astype(float)
+        heights = [(half.sum(axis=1) @ np.arange(48)) / half.sum() for half in (crop[:, :24], crop[:, 24:])]
+        assert heights[1] - heights[0] == pytest.approx(difference, abs=0.5)
+
+
+def test_a_crop_of_48_pixels_is_cut_out_pixel_for_pixel_and_repeats_the_border():
     grey = np.random.default_rng(0).integers(0, 256, (100, 120), np.uint8)
-    crops = crop_faces(grey, [(30, 40, 48, 48), (72, 52, 48, 48)], scale=1, shift_y=0)
-    np.testing.assert_array_equal(crops[..., 0], [grey[40:88, 30:78], grey[52:100, 72:120]])
-    assert crop_faces(grey, np.empty((0, 4), int)).shape == (0, 48, 48, 1)
+    offsets = np.array([(-0.19, -0.12), (0.19, -0.12)]) * 48  # of the eyes from the centre of a square of 48 pixels
+    found = crop_faces(grey, [(54, 64) + offsets, (0, 64) + offsets])[..., 0]
+    np.testing.assert_array_equal(found[0], grey[40:88, 30:78])
+    np.testing.assert_array_equal(found[1][:, 24:], grey[40:88, :24])
+    np.testing.assert_array_equal(found[1][:, :24], np.repeat(grey[40:88, :1], 24, axis=1))
+    assert crop_faces(grey, np.empty((0, 2, 2))).shape == (0, 48, 48, 1)
 
 
-def test_a_crop_is_framed_as_asked_and_repeats_the_border():
-    columns = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
-    face = crop_faces(columns.T, [(60, 50, 80, 80)], scale=1.2, shift_y=0.1)[0, ..., 0].T.astype(float)
-    # 96 pixels about (100, 90 + 8): rows 50 to 146, two of them in each of the 48
-    np.testing.assert_allclose(face[24], 50 + 2 * np.arange(48) + 0.5, atol=1)
-    face = crop_faces(columns, [(-20, 160, 48, 48)], scale=1, shift_y=0)[0, ..., 0]
-    np.testing.assert_array_equal(face[5], [0] * 20 + list(range(28)))
-    np.testing.assert_array_equal(face[5], face[47])
+def test_a_detector_may_give_boxes_scores_and_landmarks():
+    image, box = np.zeros((200, 200, 3), np.uint8), (40, 20, 100, 100)
+    for answer in ([box], np.array([box]), ([box], [0.7])):
+        boxes, scores, eyes = run_detector(lambda _, answer=answer: answer, image)
+        assert boxes.tolist() == [list(box)] and scores.tolist() == [0.7 if isinstance(answer, tuple) else 1]
+        np.testing.assert_allclose(eyes[0], [(90 - 18.05, 70 - 11.4), (90 + 18.05, 70 - 11.4)])  # of 95 pixels
+    landmarks = [[(70, 60), (108, 60), (90, 80), (75, 95), (105, 95)]]
+    np.testing.assert_allclose(run_detector(lambda _: ([box], [0.7], landmarks), image)[2], [[(70, 60), (108, 60)]])
+    boxes, scores, eyes = run_detector(lambda _: [], image)
+    assert boxes.shape == (0, 4) and scores.shape == (0,) and eyes.shape == (0, 2, 2)
+
+
+def test_the_eyes_of_a_profile_are_moved_apart():
+    eyes = run_detector(lambda _: ([(40, 20, 80, 100)], [0.9], [[(60, 60), (70, 60)]]), np.zeros((9, 9, 3)))[2]
+    np.testing.assert_allclose(eyes[0], [(65 - 0.38 * 40, 60), (65 + 0.38 * 40, 60)])  # as for a crop of 80 pixels
+
+
+def test_a_box_mostly_inside_another_is_no_second_face():
+    boxes, scores, _ = run_detector(lambda _: ([(0, 0, 100, 100), (20, 20, 50, 50), (90, 0, 50, 50)], [0.9, 0.8, 0.7]),
+                                    np.zeros((9, 9, 3)))
+    assert boxes.tolist() == [[0, 0, 100, 100], [90, 0, 50, 50]] and scores.tolist() == [0.9, 0.7]

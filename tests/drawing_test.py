@@ -4,7 +4,9 @@ import numpy as np
 
 from expressions.drawing import draw_countdown, draw_faces, draw_label, draw_overlay, draw_probability_bars
 
-PROBABILITIES = np.array([[0.05, 0.05, 0.1, 0.6, 0.1, 0.05, 0.05]], np.float32)
+from expressions.recognition import make_face
+
+PROBABILITIES = np.array([0.05, 0.05, 0.1, 0.6, 0.1, 0.05, 0.05], np.float32)
 
 
 def test_labels_are_legible_in_images_of_every_size():
@@ -14,7 +16,7 @@ def test_labels_are_legible_in_images_of_every_size():
         size = min(height, width) // 5
         boxes = np.array([(0, 0, size, size), (width - size, 0, size, size), (0, height - size, size, size),
                           (width - size, height - size, size, size)])
-        draw_faces(image, boxes, random.dirichlet(np.ones(7), 4).astype(np.float32))
+        draw_faces(image, [make_face(box, random.dirichlet(np.ones(7)), 1) for box in boxes])
         assert (image > 200).all(axis=2).sum() > 20  # white letters
 
 
@@ -30,18 +32,18 @@ def test_labels_stay_off_each_other():
 
 def test_a_box_has_the_colour_of_its_expression_and_surrounds_the_face():
     image = np.zeros((400, 400, 3), np.uint8)
-    draw_faces(image, np.array([(100, 120, 150, 150)]), PROBABILITIES)
+    draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1)])
     assert (image[200, 100] == (0, 100, 180)).all() and (image[200, 249] == (0, 100, 180)).all()  # happy: orange
     assert not image[150:240, 130:220].any()
     named = np.zeros((400, 400, 3), np.uint8)
-    draw_faces(named, np.array([(100, 120, 150, 150)]), PROBABILITIES, expressions=[0], track_ids=[12])
+    draw_faces(named, [make_face((100, 120, 150, 150), PROBABILITIES, 1, expression=0, track_id=12)])
     assert (named[200, 100] == (30, 30, 190)).all()  # angry: red
 
 
 def test_a_bar_is_as_long_as_its_probability():
     def bar_lengths(probabilities):
         frame = np.full((520, 480, 3), 255, np.uint8)
-        draw_probability_bars(frame, probabilities)
+        draw_probability_bars(frame, make_face((0, 0, 9, 9), probabilities, 1))
         region = frame[370:, 102:]
         return [int((np.ptp(region[row].astype(int), axis=1) > 20).sum()) for row in range(10, 150, 20)]
 

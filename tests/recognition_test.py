@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from expressions import yunet
 from expressions.console import InputError
-from expressions.detection import crop_faces, detect_faces
+from expressions.detection import crop_faces, detect_faces, eyes_of_boxes
 from expressions.labels import EXPRESSIONS
 from expressions.model_files import load_classifier
-from expressions.recognition import Recogniser, face_row, recognise, recognise_faces, recognise_file
+from expressions.recognition import Recogniser, choose_detector, face_row, make_face, recognise, recognise_file
+
+
+def with_classifier(classify, detector="haar"):
+    recogniser = Recogniser(detector=detector)
+    recogniser.classify = classify
+    return recogniser
 
 
 def test_each_face_gets_its_own_probabilities():
@@ -17,30 +24,47 @@ def test_each_face_gets_its_own_probabilities():
     boxes = [(20 + 130 * number, 20, 48, 48) for number in range(3)]
     for grey, (x, _, width, _) in zip(greys, boxes):
         image[:, x - 10:x + width + 10] = grey
-    found, probabilities = recognise_faces(image, lambda faces: np.repeat(faces.mean(axis=(1, 2, 3))[:, None], 7, 1),
-                                           detector=lambda grey: boxes)
-    np.testing.assert_array_equal(found, boxes)
-    np.testing.assert_allclose(probabilities[:, 0], greys, atol=1)
+    faces = with_classifier(lambda faces: np.repeat(faces.mean(axis=(1, 2, 3))[:, None], 7, 1), lambda _: boxes)(image)
+    assert [face.box for face in faces] == boxes
+    np.testing.assert_allclose([face.probability for face in faces], greys, atol=1)
 
 
 @pytest.mark.parametrize("degrees", [-35, 25])
 def test_a_tilted_face_is_found_and_recognised_upright(portrait, shipped, degrees):
-    classify = load_classifier(shipped)
     rotated = cv2.warpAffine(portrait[0], cv2.getRotationMatrix2D((256, 300), degrees, 1), (512, 600),
                              borderMode=cv2.BORDER_REPLICATE)
-    assert not len(detect_faces(cv2.cvtColor(rotated, cv2.COLOR_BGR2GRAY)))  # or this test shows nothing
-    [[x, y, width, height]], [probabilities] = recognise_faces(rotated, classify)
+    assert not len(detect_faces(rotated, rotations=())[0])  # or this test shows nothing
+    recogniser = Recogniser(shipped, "haar")
+    [face] = recogniser(rotated)
+    x, y, width, height = face.box
     radians = np.deg2rad(-degrees)  # where the point (268, 215) has gone, by hand
     there = (256 + np.cos(radians) * 12 - np.sin(radians) * -85, 300 + np.sin(radians) * 12 + np.cos(radians) * -85)
     assert abs(x + width / 2 - there[0]) < 30 and abs(y + height / 2 - there[1]) < 30
-    upright = recognise_faces(portrait[0], classify)[1][0]
-    assert np.abs(probabilities - upright).max() < 0.25
+    [upright] = recogniser(portrait[0])
+    assert all(abs(face.probabilities[name] - upright.probabilities[name]) < 0.25 for name in EXPRESSIONS)
 
 
-def test_an_image_without_a_face_gives_empty_arrays():
+def test_an_image_without_a_face_gives_none(shipped):
     for shape in ((60, 80, 3), (2, 40_000, 3)):  # the second is longer than OpenCV rotates
-        boxes, probabilities = recognise_faces(np.zeros(shape, np.uint8), None)
-        assert boxes.shape == (0, 4) and probabilities.shape == (0, 7)
+        assert Recogniser(shipped, "haar")(np.zeros(shape, np.uint8)) == []
+
+
+def test_yunet_is_the_default_where_its_file_is_there(portrait, shipped, yunet_path, monkeypatch):
+    assert Recogniser(shipped).detector is detect_faces
+    monkeypatch.setattr(yunet, "PATH", yunet_path)
+    recogniser = Recogniser(shipped)
+    assert isinstance(recogniser.detector, yunet.YuNet)
+    [face] = recogniser(portrait[0])
+    assert 0.8 < face.score < 1 and face.expression == "neutral"
+    recogniser.min_score = 0.99
+    assert recogniser(portrait[0]) == []
+
+
+def test_without_a_network_yunet_gives_way_to_the_cascades(monkeypatch, capsys):
+    monkeypatch.setattr(yunet, "fetch", lambda: (_ for _ in ()).throw(InputError("it cannot be had: get it by hand")))
+    assert choose_detector("yunet") == "haar"
+    assert "it cannot be had: get it by hand; going on with the Haar cascades" in capsys.readouterr().err
+    assert choose_detector("haar") == choose_detector(None) == "haar"
 
 
 def test_a_path_an_array_and_a_pil_image_give_the_same_faces(portrait, shipped):
@@ -61,19 +85,21 @@ def test_a_path_an_array_and_a_pil_image_give_the_same_faces(portrait, shipped):
 
 def test_a_detector_of_ones_own_is_used_alone(portrait, shipped):
     grey = cv2.cvtColor(portrait[0], cv2.COLOR_BGR2GRAY)
-    recogniser = Recogniser(shipped, detector=lambda grey: [(150, 100, 230, 230)])
+    recogniser = Recogniser(shipped, detector=lambda image: [(150, 100, 230, 230)])
     [face] = recogniser(portrait[1])
     assert face.box == (150, 100, 230, 230)
-    expected = load_classifier(shipped)(crop_faces(grey, [(150, 100, 230, 230)]))[0]
+    expected = load_classifier(shipped)(crop_faces(grey, eyes_of_boxes([(150, 100, 230, 230)])))[0]
     np.testing.assert_array_equal([*face.probabilities.values()], expected.astype(float))
-    assert Recogniser(shipped, detector=lambda grey: [])(portrait[0]) == []
+    assert Recogniser(shipped, detector=lambda image: [])(portrait[0]) == []
 
 
 def test_a_row_names_the_most_probable_expression_or_the_one_given():
     probabilities = np.array([0.1, 0, 0.2, 0.44444, 0.05, 0.15, 0.05556], np.float32)
     numbers = [0.1, 0, 0.2, 0.4444, 0.05, 0.15, 0.0556]
-    assert face_row(2, np.array([1, 2, 3, 4]), probabilities) == [2, 1, 2, 3, 4, "happy", 0.4444, *numbers]
-    assert face_row(2, [1, 2, 3, 4], probabilities, 0) == [2, 1, 2, 3, 4, "angry", 0.1, *numbers]
+    face = make_face(np.array([1, 2, 3, 4]), probabilities, 0.98765)
+    assert face_row(2, face) == [2, 1, 2, 3, 4, "happy", 0.4444, *numbers, 0.9877]
+    face = make_face((1, 2, 3, 4), probabilities, 1, expression=0)
+    assert face_row(2, face) == [2, 1, 2, 3, 4, "angry", 0.1, *numbers, 1]
 
 
 def test_a_file_is_drawn_and_written_and_a_bad_one_is_answered_with_its_error(portrait, shipped, tmp_path):

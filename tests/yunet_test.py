@@ -6,19 +6,10 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused
+from conftest import assert_refused
 
 from expressions import yunet
 from expressions.console import InputError
-
-
-@pytest.fixture(scope="session")
-def yunet_path():
-    """YuNet's file, for those who have it."""
-    for path in (yunet.PATH, ROOT.parent / "shared" / "detectors" / yunet.PATH.name):
-        if path.exists():
-            return path
-    pytest.skip(f"needs YuNet's file: {yunet.by_hand()}")
 
 
 @pytest.fixture
