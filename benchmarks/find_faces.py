@@ -3,8 +3,8 @@
 Reads a folder of photographs and benchmarks/faces.csv, a row per face: file, x, y, width, height, pose (frontal,
 tilted, profile, hidden); a photograph without a face has one row with empty fields.
 Prints a row per detector: faces found, faces missed, false ones; the same of the frontal faces alone; CPU seconds for
-all photographs. A face is found by a box whose intersection over union (IoU) with its own is at least 0.4; every box
-counts once. The seconds are medians, the runs are in turn.
+all photographs. A face is found by a box whose centre lies in its own and whose size is within a factor of two; each
+box counts once. The seconds are medians, the runs are in turn.
 
 The photographs come from public repositories, and each name begins with its repository's (the first 14 letters of it):
 cleardusk/3DDFA_V2, KwaiVGI/LivePortrait, python-pillow/Pillow, biubug6/Pytorch_Retinaface, OpenTalker/SadTalker,
@@ -16,6 +16,7 @@ $ python benchmarks/find_faces.py photographs
 $ python benchmarks/find_faces.py photographs --runs 5
 """
 import csv
+import functools
 import json
 import statistics
 import subprocess
@@ -29,12 +30,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from expressions import tracking
 from expressions.console import InputError, positive_int, run, script_parser
-from expressions.detection import box_iou, detect_faces
+from expressions.detection import detect_faces, run_detector
 from expressions.images import read_image
-from expressions.labels import EXPRESSIONS
-from expressions.recognition import recognise_faces
+from expressions.yunet import MAX_SIDE, PATH, YuNet
 
-SAME_FACE_IOU = 0.4
+MAX_SIZE_RATIO = 2  # of the sides of a found box and a true one
 CASCADE = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
 
 
@@ -50,37 +50,47 @@ def opencv(image):
     return CASCADE.detectMultiScale(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
 
 
-def search_frame(grey):
-    """Search a whole grey frame as recognise_video.py does it now and then."""
-    return detect_faces(grey, tracking.MAX_SIDE, tracking.SCALE_FACTOR, tracking.MIN_NEIGHBOURS)
+def haar(image):
+    """The project's cascades, as recognise_image.py has them search."""
+    return run_detector(detect_faces, image)[0]
 
 
-def ours_in_video(image):
-    return search_frame(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+def haar_in_video(image):
+    """The same, as recognise_video.py has them search a frame now and then."""
+    return run_detector(detect_faces, image, **tracking.HAAR_SETTINGS)[0]
 
 
-def ours(image):
-    """detect_faces as it is."""
-    return detect_faces(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+def yunet(image):
+    """YuNet, as recognise_image.py has it search; where its file is in models/."""
+    return run_detector(_yunet(MAX_SIDE), image)[0]
 
 
-def ours_rotated(image):
-    """As recognise_image.py does it: where there is no face, rotated copies are searched, too."""
-    return recognise_faces(image, lambda faces: np.zeros((len(faces), len(EXPRESSIONS)), np.float32))[0]
+def yunet_in_video(image):
+    """The same, as recognise_video.py has it search every second frame."""
+    return run_detector(_yunet(tracking.YUNET_SIDE), image)[0]
 
 
-METHODS = {method.__name__: method for method in (the_original, opencv, ours_in_video, ours, ours_rotated)}
+_yunet = functools.cache(lambda max_side: YuNet(max_side=max_side))
+METHODS = {method.__name__: method for method in (the_original, opencv, haar_in_video, haar)}
+if PATH.is_file():
+    METHODS |= {method.__name__: method for method in (yunet_in_video, yunet)}
 
 
 # ---- what they find ----------------------------------------------------------------------------
 
 def pair_boxes(found, true):
-    """Return (index of a found box, index of a true one) of the same face, each at most once; the highest IoU first."""
-    candidates = sorted(((box_iou(box, other), index, true_index) for index, box in enumerate(found)
-                         for true_index, other in enumerate(true)), reverse=True)
+    """Return (index of a found box, index of a true one) of the same face, each at most once; the nearest first."""
+    candidates = []
+    for index, (x, y, width, height) in enumerate(found):
+        for true_index, (left, top, wide, high) in enumerate(true):
+            centre_x, centre_y = x + width / 2, y + height / 2
+            size_ratio = max(width / wide, wide / width)
+            if left <= centre_x <= left + wide and top <= centre_y <= top + high and size_ratio <= MAX_SIZE_RATIO:
+                distance = (centre_x - left - wide / 2) ** 2 + (centre_y - top - high / 2) ** 2
+                candidates.append((distance, index, true_index))
     pairs = []
-    for iou, index, true_index in candidates:
-        if iou >= SAME_FACE_IOU and all(index != i and true_index != t for i, t in pairs):
+    for _, index, true_index in sorted(candidates):
+        if all(index != i and true_index != t for i, t in pairs):
             pairs.append((index, true_index))
     return pairs
 

@@ -1,15 +1,16 @@
 """Measure how many frames a second recognise_video.py recognises, from a video to a video, and what others reach.
 
 Runs in turn, each time in a process of its own:
-ours          recognise_video.py with --table, all frames, loading the model included;
+haar, yunet   recognise_video.py with --table and this --detector, all frames, loading the model included; yunet where
+              its file is in models/;
 codec         decodes the video and encodes it again as recognise_video.py does, nothing else, all frames;
 the_original  what the original project does, with every frame: searches it in full size, recognises the first face with
               model.predict, draws it and writes MPEG-4 through OpenCV;
 fer           the PyPI package of that name as it comes, drawn and written alike, where it is installed.
 The last two are slow and get the first frames only; their models are loaded before the clock starts.
-Prints frames per second, medians over the runs, and how many times faster ours is. Then searches every whole frame with
-recognise_video.py's settings and prints how many of the faces found so ours has, too, at an intersection over union of
-at least 0.4, and how many it has besides.
+Prints frames per second, medians over the runs, and what share of the codec's that is. Then searches every whole frame
+with recognise_video.py's settings and prints how many of the faces found so recognise_video.py has, too, and how many
+it has besides.
 
 Without a video it makes one: 1280 x 720, 30 frames a second, 20 seconds; one to four copies of the portrait that comes
 with matplotlib, their faces 120 to 340 pixels wide, glide over a blurred ground.
@@ -29,7 +30,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from find_faces import pair_boxes, search_frame
+from find_faces import METHODS as DETECTORS
+from find_faces import pair_boxes
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before benchmarks/, which has the same names
 import recognise_video
@@ -97,13 +99,19 @@ def make_clip(path):
 
 # ---- the contestants: each returns how many frames it did, and the seconds ---------------------
 
-def ours(video, output, _):
-    """recognise_video.py as it is."""
+def haar(video, output, _, detector="haar"):
+    """recognise_video.py with the cascades."""
     start = time.perf_counter()
-    recognise_video.main([str(video), "--output", str(output), "--table", str(output.with_suffix(".csv")), "--quiet"])
+    recognise_video.main([str(video), "--output", str(output), "--table", str(output.with_suffix(".csv")), "--quiet",
+                          "--detector", detector])
     seconds = time.perf_counter() - start
     with open_video(output) as written:
         return written.streams.video[0].frames, seconds
+
+
+def yunet(video, output, _):
+    """recognise_video.py with YuNet."""
+    return haar(video, output, _, "yunet")
 
 
 def codec(video, output, _):
@@ -174,14 +182,16 @@ def write_with_opencv(video, output, frames, recognise):
     return number, time.perf_counter() - start
 
 
-METHODS = {method.__name__: method for method in (ours, codec, the_original, fer)}
+METHODS = {method.__name__: method for method in (haar, yunet, codec, the_original, fer)}
+if "yunet" not in DETECTORS:
+    del METHODS["yunet"]
 
 
 # ---- measuring ---------------------------------------------------------------------------------
 
-def compare_with_full_search(video, table):
-    """Return the number of faces that a search of every whole frame finds, of those among them in our table, and of
-    those that are only in our table."""
+def compare_with_full_search(video, table, search):
+    """Return the number of faces that search(frame) finds in all frames, of those of them that are also in our table,
+    and of those that are only in our table."""
     boxes = collections.defaultdict(list)
     with open(table, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -189,7 +199,7 @@ def compare_with_full_search(video, table):
     searched = both = 0
     with open_video(video) as read:
         for index, (_, frame) in enumerate(read_video(read, read.streams.video[0])):
-            found = search_frame(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
+            found = search(frame)
             searched += len(found)
             both += len(pair_boxes(boxes[index], found))
     return searched, both, sum(map(len, boxes.values())) - both
@@ -243,14 +253,15 @@ def main(argv=None):
             return
         open_video(video).close()  # a file that is no video is named at once
         rates = measure(video, folder, args)
-        searched, both, besides = compare_with_full_search(video, folder / "ours.csv")
-
-    medians = {method: statistics.median(values) for method, values in rates.items()}
-    print("method         frames/s   ours is faster")
-    for method, median in medians.items():
-        print(f"{method:14} {median:8.1f} {medians['ours'] / median:14.1f} x")
-    print(f"{both:,} of {searched:,} faces that a search of every whole frame finds are found by ours, too; "
-          f"{besides:,} besides")
+        medians = {method: statistics.median(values) for method, values in rates.items()}
+        print("method         frames/s   of the codec's")
+        for method, median in medians.items():
+            print(f"{method:14} {median:8.1f} {median / medians['codec']:14.0%}")
+        for method in METHODS.keys() & {"haar", "yunet"}:
+            searched, both, besides = compare_with_full_search(video, folder / f"{method}.csv",
+                                                               DETECTORS[f"{method}_in_video"])
+            print(f"{method}: {both:,} of {searched:,} faces that a search of every whole frame finds are in the "
+                  f"table, too; {besides:,} besides")
 
 
 if __name__ == "__main__":

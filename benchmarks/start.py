@@ -34,8 +34,9 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from expressions import drawing, evaluation, images, model_files, recognition
 model, image = model_files.load_model(), images.read_image(images.sample_image_path())
-boxes, probabilities = recognition.recognise_faces(image, lambda faces: evaluation.predict(model, faces))
-drawing.draw_faces(image, boxes, probabilities)
+recogniser = recognition.Recogniser()
+recogniser.classify = lambda faces: evaluation.predict(model, faces)
+drawing.draw_faces(image, recogniser(image))
 images.write_image(images.output_path(images.sample_image_path()), image)
 """
 METHODS = {"floor": ["-c", FLOOR], "ours": [ROOT / "recognise_image.py", "--quiet"], "keras": ["-c", KERAS]}

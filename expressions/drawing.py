@@ -5,6 +5,8 @@ import numpy as np
 from expressions.labels import EXPRESSIONS
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+LABEL_WIDTH = 180  # pixels of a face whose label has OpenCV's letters in their own size
+SMALL_FACE = 60  # pixels of the width below which a label has no room
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 EXPRESSION_COLOURS = (  # BGR in the order of EXPRESSIONS, dark enough for white letters
     (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))
@@ -25,16 +27,19 @@ def draw_text(image, text, baseline, scale, colour=WHITE, thickness=None):
 
 
 def draw_faces(image, faces):
-    """Draw a box and a label for each Face into an image uint8 BGR (h, w, 3): "happy 97%", or "2 happy 97%"."""
-    scale = font_scale(image)
+    """Draw a box and a label for each Face into an image uint8 BGR (h, w, 3): "happy 97%", or "2 happy 97%".
+
+    Letters are as large as the face allows; small faces have the first two letters of the expression, "ha".
+    """
     for face in faces:
         x, y, width, height = face.box
-        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour_of(face), max(2, round(2.5 * scale)))
+        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour_of(face), max(2, round(width / 70)))
     occupied = [face.box for face in faces]
     for face in faces:
-        text = f"{face.expression} {face.probability:.0%}"
+        text = face.expression[:2] if face.box[2] < SMALL_FACE else f"{face.expression} {face.probability:.0%}"
         if face.track_id is not None:
             text = f"{face.track_id} {text}"
+        scale = float(np.clip(face.box[2] / LABEL_WIDTH, 0.4, 8))
         occupied.append(draw_label(image, text, face.box, colour_of(face), scale, occupied))
 
 
@@ -63,7 +68,7 @@ def draw_label(image, text, box, colour, scale, occupied):
         return 0 <= top <= bottom and all(
             left >= x + w or left + width <= x or top >= y + h or top + height <= y for x, y, w, h in occupied)
 
-    inside = max(0, min(y + box_height - height, bottom))
+    inside = max(0, min(y, bottom))  # over the forehead, not the mouth
     top = next(filter(is_free, (y - height, y + box_height)), inside)
     cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
     draw_text(image, text, (left + pad, top + height - pad - below), scale, thickness=pad - 1)
