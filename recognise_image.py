@@ -30,7 +30,7 @@ from expressions.recognition import add_detector_arguments, cached_recogniser, c
 from expressions.tables import IMAGE_COLUMNS, STDOUT, open_table, safe_cell, table_path
 
 MIN_IMAGES_FOR_POOL = 8  # fewer are not worth starting processes
-CLUSTER_AHEAD = 500  # images that are handed to a cluster at once
+CLUSTER_JOBS = 500  # images that are handed to a cluster at once
 
 
 @dataclass
@@ -40,36 +40,34 @@ class Summary:
     faces: int = 0
     without: int = 0  # images without a face
     skipped: int = 0  # images that an earlier run has done
-    uniform: list = field(default_factory=list)  # paths
     failed: list = field(default_factory=list)  # sentences
-    is_interrupted: bool = False
 
 
 def main(argv=None):
     args = parse_arguments(argv)
-    destination, place = plan_outputs(args)
+    place = plan_outputs(args)
     cached_recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
     summary = Summary()
     with contextlib.ExitStack() as stack:
-        tables = [stack.enter_context(open_table(path, IMAGE_COLUMNS, args.resume)) for path in args.tables]
+        table = stack.enter_context(open_table(args.table, IMAGE_COLUMNS, args.resume)) if args.table else None
         bar = progress_bar(args, stack)
-        answers = recognise_all(args, find_tasks(args, destination, tables, summary))
-        stack.callback(answers.close)
+        answers = stack.enter_context(contextlib.closing(recognise_all(args, find_tasks(args, table, summary))))
         try:
             for task, answer in answers:
-                report(args, task, answer, summary, tables, bar)
+                report(args, task, answer, summary, table, bar)
         except KeyboardInterrupt:  # the rows so far are worth having
-            summary.is_interrupted = True
+            raise KeyboardInterrupt(f"{pluralise(summary.images + summary.skipped, 'image')} done and written; run it "
+                                    f"again {'with --resume ' if table else ''}for the others") from None
     finish(args, place, summary)
 
 
 def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("images", nargs="*", help="image files, folders, patterns or addresses (default: a portrait)")
-    parser.add_argument("--output", type=parse_path, help="the file to write, or for several images the folder")
-    parser.add_argument("--table", "--csv", "--json", dest="tables", action="append", type=table_path, default=[],
-                        metavar="FILE", help="write the rows here, too, into a new file that ends in .csv, .json, "
-                        ".jsonl or .parquet; - is CSV to standard output")
+    parser.add_argument("--output", type=parse_path, default=Path(), help="the file to write, or for several images "
+                        "the folder (default: this one)")
+    parser.add_argument("--table", "--csv", "--json", type=table_path, metavar="FILE", help="write the rows here, too, "
+                        "into a new file that ends in .csv, .json, .jsonl or .parquet; - is CSV to standard output")
     parser.add_argument("--no-images", "--no-pictures", action="store_true", help="write no images, only rows")
     parser.add_argument("--show", action="store_true", help="open a window with each image")
     parser.add_argument("--resume", action="store_true", help="go on with the table: leave out the images it holds")
@@ -79,58 +77,50 @@ def parse_arguments(argv):
     add_detector_arguments(parser)
     args = parser.parse_args(argv)
     args.detector = choose_detector(args.detector)
-    if args.resume and not set(args.tables) - {STDOUT}:
+    if args.resume and args.table in (None, STDOUT):
         raise InputError("--resume goes on with a table: give --table FILE")
     args.images = args.images or [str(sample_image_path())]
     return args
 
 
 def plan_outputs(args):
-    """Find out where the images of this run go; no file may be written over an input or another output.
+    """Find out where the images of this run go, and return it in words; `args.is_single`: --output is one file.
 
-    Returns a function from the output that find_images gives to where it goes, and that place in words.
+    No file may be written over an input or another output.
     """
-    inputs, outputs, is_single = [], [], len(args.images) == 1
+    inputs, outputs = [], []
     for argument in args.images:
         found = find_images(argument)
         path, output = next(found, (None, None))
         if path is None:
-            raise InputError(f"{argument} {'holds' if Path(argument).is_dir() else 'matches'} no image: check the path")
-        if len(output.parts) > 1:  # of a folder, whose outputs all go into one, which no run reads
-            pairs, is_single = [(argument, Path(output.parts[0]))], False
-        else:
-            pairs = [(path, output), *found]
-        inputs += [path for path, _ in pairs]
-        outputs += [output for _, output in pairs]
-    is_single = is_single and len(outputs) == 1
-    destination = choose_destination(args.output, is_single)
-    written = [] if args.no_images else map(destination, outputs)
-    refuse_overwriting([path for path in (*args.tables, *written) if path != STDOUT and not is_remote(path)],
-                       [path for path in inputs if not is_remote(path)])
-    if len(outputs) == 1:
-        return destination, str(destination(outputs[0]))
-    return destination, f"images into {args.output or 'this folder'}"
+            raise InputError(f"{argument} holds or matches no image: check the path")
+        is_folder = len(output.parts) > 1  # its outputs all go into one, which no run reads
+        for image, place in [(argument, Path(output.parts[0]))] if is_folder else [(path, output), *found]:
+            inputs.append(image)
+            outputs.append(place)
+    args.is_single = outputs == [output] and (is_remote(args.output) or not args.output.is_dir())
+    if args.is_single and with_writable_suffix(Path(args.output)) != Path(args.output):
+        raise InputError(f"{args.output} has no ending that OpenCV writes: end it in .jpg or .png")
+    places = [destination(args, output) for output in outputs]
+    refuse_overwriting(filter(None, [*places, args.table]), inputs)
+    return places[0] if len(places) == 1 else f"images into {'this folder' if args.output == Path() else args.output}"
 
 
-def choose_destination(output, is_single):
-    """A function from the output that find_images gives to where it goes; `output` is what --output says."""
-    if not output:
-        return lambda path: path
-    if is_single and (is_remote(output) or not output.is_dir()):
-        if with_writable_suffix(Path(output)) != Path(output):
-            raise InputError(f"{output} has no ending that OpenCV writes: end it in .jpg or .png")
-        return lambda path: output
-    return lambda path: f"{output}/{path.as_posix()}" if is_remote(output) else output / path
+def destination(args, output):
+    """Where an image goes for which find_images gives this output; None if none is written."""
+    if args.no_images:
+        return None
+    return args.output if args.is_single else parse_path(f"{args.output}/{output.as_posix()}")
 
 
-def find_tasks(args, destination, tables, summary):
-    """Yield each image with its output, None where none is written; those that all tables hold are left out."""
+def find_tasks(args, table, summary):
+    """Yield each image with the place to write it to; those that the table holds are left out."""
     for argument in args.images:
         for path, output in find_images(argument):
-            if args.resume and all(safe_cell(path) in table.done for table in tables if table.done is not None):
+            if table and safe_cell(path) in table.done:
                 summary.skipped += 1
             else:
-                yield path, None if args.no_images else destination(output)
+                yield path, destination(args, output)
 
 
 def recognise_all(args, tasks):
@@ -142,30 +132,26 @@ def recognise_all(args, tasks):
     if args.show or (is_few and not args.scheduler):
         yield from ((task, function(task)) for task in tasks)
     elif args.scheduler:
-        make_executor = functools.partial(workers.dask_executor, args.scheduler, cluster_models(args))
-        yield from workers.in_order(make_executor, function, tasks, CLUSTER_AHEAD)
+        models = onnx_bytes(args.models), yunet.PATH.read_bytes() if args.detector == "yunet" else None
+        with workers.on_cluster(function, args.scheduler, models) as call:
+            yield from workers.in_order(call, tasks, ahead=CLUSTER_JOBS, jobs=CLUSTER_JOBS)
     else:
-        make_executor = functools.partial(workers.process_pool, args.jobs)
-        yield from workers.in_order(make_executor, function, tasks, 3 * args.jobs)
-
-
-def cluster_models(args):
-    """What the workers of a cluster need to load a recogniser: see cached_recogniser."""
-    return onnx_bytes(args.models), yunet.PATH.read_bytes() if args.detector == "yunet" else None
+        with workers.in_processes(function) as call:
+            yield from workers.in_order(call, tasks, ahead=3 * args.jobs, jobs=args.jobs)
 
 
 def progress_bar(args, stack):
     """A progress bar for several images on a terminal, otherwise None."""
     if args.quiet or not sys.stderr.isatty():
         return None
-    is_remote_search = any(map(is_remote, args.images))  # it may take minutes
-    total = None if is_remote_search else sum(1 for argument in args.images for _ in find_images(argument))
     from tqdm import tqdm
 
+    is_slow = any(map(is_remote, args.images))  # to count what is there may take minutes
+    total = None if is_slow else sum(1 for argument in args.images for _ in find_images(argument))
     return stack.enter_context(tqdm(total=total, unit=" images", disable=total == 1))
 
 
-def report(args, task, answer, summary, tables, bar):
+def report(args, task, answer, summary, table, bar):
     """Count an answer of recognise_file; print and keep its rows; show the image if asked."""
     path, output = task
     if bar is not None:
@@ -176,35 +162,28 @@ def report(args, task, answer, summary, tables, bar):
     rows, uniform, image = answer
     summary.images, summary.faces = summary.images + 1, summary.faces + len(rows)
     summary.without += not rows
-    summary.uniform += [str(path)] * uniform
     rows = [[safe_cell(path), *row] for row in rows]
-    if STDOUT not in args.tables:
-        with bar.external_write_mode() if bar is not None else contextlib.nullcontext():  # not in the bar's line
+    with bar.external_write_mode() if bar is not None else contextlib.nullcontext():  # not in the bar's line
+        if args.table != STDOUT:
             csv.writer(sys.stdout, lineterminator="\n").writerows(row[:8] for row in rows)
-    for table in tables:
-        if safe_cell(path) not in (table.done or ()):
-            table.add(*(rows or [[safe_cell(path), 0, *[""] * (len(IMAGE_COLUMNS) - 2)]]))
+        if uniform:
+            print_status(f"{path}: nothing but one flat colour", args.quiet)
+    if table:
+        table.add(*(rows or [[safe_cell(path), 0, *[""] * (len(IMAGE_COLUMNS) - 2)]]))
     if args.show:
         from expressions.camera import show_image
         show_image(image, Path(path).name, output)
 
 
 def finish(args, place, summary):
-    """Say what was done; raise what gives the script another exit status than 0."""
-    files = [str(path) for path in args.tables if path != STDOUT]
+    """Say what was done. Raises InputError if images could not be read."""
     done = summary.skipped + summary.images
     if done:
-        written = ", ".join([place] * (not args.no_images) + files)
-        print_status((f"wrote {written}: " if written else "")
+        written = [str(path) for path in (not args.no_images and place, args.table) if path and path != STDOUT]
+        print_status((f"wrote {', '.join(written)}: " if written else "")
                      + f"{pluralise(summary.faces, 'face')} in {pluralise(summary.images, 'image')}"
                      + (f", {summary.without:,} without one" if summary.images > 1 else "")
                      + (f"; {summary.skipped:,} were done before" if summary.skipped else ""), args.quiet)
-    if summary.uniform:
-        names = ", ".join(summary.uniform[:3]) + " and others" * (len(summary.uniform) > 3)
-        print_status(f"{names}: nothing but one flat colour", args.quiet)
-    if summary.is_interrupted:
-        raise KeyboardInterrupt(f"{pluralise(done, 'image')} done and written; run it again "
-                                f"{'with --resume ' if files else ''}for the others")
     if summary.failed:
         total = len(summary.failed) + done
         headline = [f"{len(summary.failed):,} of {total:,} images could not be read:"] * (len(summary.failed) > 1)

@@ -95,7 +95,7 @@ def is_uniform(image):
 
 
 def output_path(path, folder=None):
-    """output_<name> in the current folder for an image at a path or address, output_<folder>/... for one in a folder."""
+    """output_<name>, relative, for an image at a path or address; for one in a folder output_<folder>/... ."""
     name = Path(path).name if folder is None else Path(folder).resolve().name / Path(path).relative_to(folder)
     return with_writable_suffix(Path(f"output_{name}"))
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from expressions.artifacts import replace_when_whole
-from expressions.console import InputError, first_line, printable
+from expressions.console import InputError, printable
 from expressions.images import is_remote
 from expressions.labels import EXPRESSIONS
 
@@ -57,24 +57,22 @@ class Table:
         """Write rows, those of one file at once, so that a kill hardly ever leaves a part of them."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows if self.is_begun else [self.columns, *rows])
+        mode, self.is_begun = "a" if self.is_begun else "w", True
+        if self.path == STDOUT:
+            print(text.getvalue(), end="", flush=True)
+            return
         try:
-            if self.path == STDOUT:
-                print(text.getvalue(), end="", flush=True)
-            else:
-                with open(self.journal, "a" if self.is_begun else "w", newline="", encoding="utf-8") as file:
-                    file.write(text.getvalue())
+            with open(self.journal, mode, newline="", encoding="utf-8") as file:
+                file.write(text.getvalue())
         except OSError as error:
-            if self.path == STDOUT:
-                raise
             raise InputError(f"{self.journal} cannot be written ({error.strerror}): what is done is kept there; make "
                              "room and give --resume") from None
-        self.is_begun = True
 
     def resume(self):
         """Find out what is done, and cut off the rows of the last file if one is torn. Raises InputError."""
-        if self.path.exists() and not self.journal.exists():
-            raise InputError(f"{self.path} is complete: leave out --resume, or give a .csv table to add to")
         if not self.journal.exists():
+            if self.path.exists():
+                raise InputError(f"{self.path} is complete: leave out --resume, or give a .csv table to add to")
             return
         done, last_start = [], 0  # where the last file's rows begin
         with open(self.journal, "rb+") as file:
@@ -83,7 +81,7 @@ class Table:
                 raise InputError(f"{self.journal} is not a table of an earlier run: leave out --resume")
             end = len(header)
             for line in file:
-                row = next(csv.reader([line.decode(errors="replace").replace("\0", "?")]), [])
+                row = next(csv.reader([line.decode(errors="replace")]), [])
                 if not line.endswith(b"\n") or len(row) != len(self.columns):  # nor is what comes after it whole
                     done, end = done[:-1], last_start or end
                     break
@@ -128,15 +126,20 @@ def _write_json(path, journal):
     with open(journal, newline="", encoding="utf-8") as rows, open(path, "w", encoding="utf-8") as file:
         file.write("[" * is_list)
         for number, row in enumerate(csv.DictReader(rows)):
-            values = {name: (cell or None) if name in TEXTS else json.loads(cell or "null") for name, cell in row.items()}
-            text = json.dumps(values, ensure_ascii=False)
+            numbers = {name: json.loads(cell or "null") for name, cell in row.items() if name not in TEXTS}
+            text = json.dumps({name: numbers.get(name, cell or None) for name, cell in row.items()}, ensure_ascii=False)
             file.write(f"{',' * (number > 0)}\n{text}" if is_list else f"{text}\n")
         file.write("\n]\n" * is_list)
 
 
 def _write_parquet(path, journal):
-    import pyarrow
     from pyarrow import csv as arrow_csv
     from pyarrow import parquet
 
-    columns = next(csv.reader([journal.read_text()]))
+    types = {**dict.fromkeys(VIDEO_COLUMNS, "float64"), **dict.fromkeys(COUNTS, "int32"),
+             **dict.fromkeys(TEXTS, "string")}
+    options = arrow_csv.ConvertOptions(null_values=[""], strings_can_be_null=True, column_types=types)
+    with (arrow_csv.open_csv(journal, convert_options=options) as batches,
+          parquet.ParquetWriter(path, batches.schema) as file):
+        for batch in batches:
+            file.write_batch(batch)
