@@ -6,6 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -96,14 +97,16 @@ def on_cluster(function, address, models):
     """
     if not importlib.util.find_spec("distributed"):
         raise InputError("--scheduler needs Dask: pip install -r requirements-cluster.txt")
+    if not re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address):  # Dask's client takes ten seconds to end after another one
+        raise InputError(f"{address} is no address of a Dask scheduler: give one like tcp://host:8786")
     import distributed
 
     logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError):
-        raise InputError(f"no Dask scheduler answers at {address}: give its address, like tcp://host:8786, and check "
-                         "that `dask scheduler` runs there") from None
+    except OSError:
+        raise InputError(f"no Dask scheduler answers at {address}: check the address, and that `dask scheduler` runs "
+                         "there") from None
 
     def call(task):
         try:
