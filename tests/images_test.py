@@ -50,28 +50,18 @@ def test_images_of_every_kind_are_read(tmp_path, portrait, mode, suffix):
     assert cv2.haveImageWriter(output_path(path).name) and output_path("a.exr").name == "output_a.exr.png"
 
 
-def png_bomb(width, height):
-    """A PNG of one bit a pixel, all black, whose header is true."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    data = zlib.compress(bytes(1 + (width + 7) // 8) * 100)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-            + chunk(b"IDAT", data) + chunk(b"IEND", b""))
-
-
-JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8))[1].tobytes()
+JPEG, PNG = (cv2.imencode(suffix, np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8))[1].tobytes()
+             for suffix in (".jpg", ".png"))
+HEADER = PNG[12:16] + struct.pack(">II", 60_000, 60_000) + PNG[24:29]  # the PNG's, that says it is larger
 
 
 @pytest.mark.parametrize("name, content, words", [
     ("text.jpg", b"no image", "is not an image that OpenCV reads"),
     ("empty.png", b"", "is not an image that OpenCV reads"),
-    ("cut.jpg", JPEG[:4000], "is not a whole image, it is cut short or damaged"),
-    ("clip.mp4", b"\0\0\0\x20ftypisom", "give a video to recognise_video.py"),
+    ("cut.jpg", JPEG[:4000], "or it is damaged"),
+    ("clip.mp4", b"\0\0\0\x20ftypisom", "a video is for recognise_video.py"),
     ("grey.pfm", b"Pf\n4 4\n-1\n" + np.ones(16, np.float32).tobytes(), "is not an image that OpenCV reads"),
-    ("bomb.png", png_bomb(60_000, 60_000), "has more than 120,000,000 pixels"),
-    ("bomb.bmp", b"BM" + struct.pack("<IHHI", 0xFFFFFFFF, 0, 0, 54)
-     + struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0), "has more than 120,000,000 pixels"),
+    ("bomb.png", PNG[:12] + HEADER + struct.pack(">I", zlib.crc32(HEADER)) + PNG[33:], "more than 120,000,000 pixels"),
     ("bomb.pgm", b"P5\n60000 60000\n255\n" + bytes(1000), "has more than 120,000,000 pixels"),
 ])
 def test_what_is_no_image_or_too_large_is_refused_in_a_sentence(tmp_path, name, content, words):
@@ -81,10 +71,10 @@ def test_what_is_no_image_or_too_large_is_refused_in_a_sentence(tmp_path, name, 
 
 
 def test_what_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not there"):
-        read_image(tmp_path / "none.jpg")
-    with pytest.raises(InputError, match="is not a file"):
-        read_image(tmp_path)
+    for path, words in ((tmp_path / "none.jpg", "No such file"), (tmp_path, "Is a directory"),
+                        ("no-such-thing://a/b.jpg", "Protocol not known|No module named 'fsspec'")):
+        with pytest.raises(InputError, match=f"{path} cannot be opened .*{words}"):
+            read_image(path)
     with open(tmp_path / "huge.png", "wb") as file:
         file.truncate(10 << 30)  # takes no room on the disk
     with pytest.raises(InputError, match="more than 120,000,000 pixels"):
@@ -184,10 +174,6 @@ def test_images_in_an_archive_at_an_address(tmp_path):
     assert read_image(addresses[0]).shape == (9, 7, 3)
     write_image(f"file://{tmp_path}/drawn/x.png", np.zeros((9, 7, 3), np.uint8))
     assert cv2.imread(str(tmp_path / "drawn/x.png")).shape == (9, 7, 3)
-    with pytest.raises(InputError, match="no-such-thing"):
-        read_image("no-such-thing://a/b.jpg")
-    with pytest.raises(InputError, match="names no file"):
-        list(find_images("file://"))
 
 
 def test_names_of_a_folder_at_an_address_are_taken_as_they_are_needed():
