@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 import test_model
 from expressions import fer2013
 from expressions.console import InputError
-from expressions.evaluation import predict
+from expressions.evaluation import calibration_table, predict
 from expressions.model_files import load_model
 
 
@@ -25,6 +25,12 @@ def test_it_writes_and_prints_what_the_network_says_of_the_test_faces(chain):
                  "wrote truey.npy, predy.npy and predp.npy (7 faces) and reliability.png"):
         assert line in texts["test_model"]
     assert (folder / "reliability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_mean_recall_counts_each_expression_alike(small_set, capsys):
+    y_true, y_pred = np.array([3, 3, 3, 3, 1, 1]), np.array([3, 3, 3, 3, 1, 3])
+    test_model.report(small_set[0][:6], y_true, y_pred, calibration_table(y_true, np.eye(7)[y_pred]))
+    assert "mean recall of the expressions 75.00%" in capsys.readouterr().out  # (4/4 + 1/2) / 2
 
 
 def test_votes_are_counted_the_ferplus_way_too(chain, tmp_path, capsys):

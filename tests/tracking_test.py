@@ -169,6 +169,13 @@ def test_a_new_face_shows_within_two_frames_and_a_missed_one_is_held():
     assert shown[-1] <= 30 + 25 * tracking.HOLD_SECONDS and set().union(*results) == {1}
 
 
+def test_two_boxes_near_one_face_are_two_faces():
+    def places(number):
+        return [(100, 100, 80, 80)] if number < 10 else [(100, 100, 80, 80), (130, 100, 80, 80)]
+    results = boxes_by_id(recognise_frames(numbered_frames(20), recogniser(always_happy, detector_of(places))))
+    assert set(results[19]) == {1, 2} and results[19][1][0] < results[19][2][0]
+
+
 def test_faces_of_a_low_score_are_left_out():
     detector = lambda image: (np.array([(100, 100, 80, 80), (300, 100, 80, 80)]), np.array([0.9, 0.5]))  # noqa: E731
     chosen = recogniser(always_happy, detector)

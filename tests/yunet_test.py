@@ -79,9 +79,10 @@ def test_it_finds_a_face_with_its_score_and_eyes(yunet_path, portrait):
 @pytest.mark.parametrize("zoom", [0.2, 1, 8])
 def test_boxes_are_in_pixels_of_the_image_whatever_its_size(yunet_path, portrait, zoom):
     detector = yunet.YuNet(yunet_path)
-    expected = detector(portrait[0])[0][0]
-    found = detector(cv2.resize(portrait[0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA))[0]
-    np.testing.assert_allclose(found[0] / zoom, expected, atol=0.15 * expected[2])
+    [expected], _, [expected_landmarks] = detector(portrait[0])
+    [box], _, [landmarks] = detector(cv2.resize(portrait[0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA))
+    np.testing.assert_allclose(box / zoom, expected, atol=0.15 * expected[2])
+    np.testing.assert_allclose(landmarks / zoom, expected_landmarks, atol=0.1 * expected[2])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (20, 20)])

@@ -1,0 +1,66 @@
+"""Break the product on purpose, a line at a time, and see that the tests of that room or script notice.
+
+Each break replaces one piece of text in one file, runs a test file, and puts the file back. Prints a line for each; ends
+with status 1 if a break was not noticed.
+
+$ python tests/breaks.py          # all of them
+$ python tests/breaks.py 3 17     # these
+"""
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BREAKS = (  # file, text, what takes its place, test file
+    ("expressions/detection.py", "EYES_APART, EYES_DOWN = 0.38, 0.38", "EYES_APART, EYES_DOWN = 0.38, 0.42", "detection"),
+    ("expressions/detection.py", "if abs(tilt) >= LEVEL_FROM else 0", "if abs(tilt) >= 5 else 0", "detection"),
+    ("expressions/detection.py", "if confidence >= min_confidence and not", "if not", "detection"),
+    ("expressions/detection.py", "scores[other] > scores[index] and", "scores[other] < scores[index] and", "detection"),
+    ("expressions/detection.py", "@ inverse[:, :2].T + inverse[:, 2]\n            centres", "\n            centres", "recognition"),
+    ("expressions/yunet.py", "found[is_inside, 4:14].reshape(-1, 5, 2) / zoom", "found[is_inside, 4:14].reshape(-1, 5, 2)", "yunet"),
+    ("expressions/yunet.py", "if hashlib.sha256(content).hexdigest() != SHA256:", "if not content:", "yunet"),
+    ("expressions/recognition.py", "kept = scores >= self.min_score", "kept = scores >= 0", "recognition"),
+    ("expressions/recognition.py", 'image.convert("RGB"))[..., ::-1]', 'image.convert("RGB"))', "recognition"),
+    ("expressions/tracking.py", "SWITCH_MARGIN = 0.2", "SWITCH_MARGIN = 0", "tracking"),
+    ("expressions/tracking.py", "HOLD_SECONDS = 0.25", "HOLD_SECONDS = 0.02", "tracking"),
+    ("expressions/tracking.py", "JITTER_MOVE, JITTER_SIZE = 0.04, 0.08", "JITTER_MOVE, JITTER_SIZE = 0, 0", "tracking"),
+    ("expressions/tracking.py", "and track not in matched.values()", "", "tracking"),
+    ("expressions/tracking.py", "SCENE_CUT_THRESHOLD = 40", "SCENE_CUT_THRESHOLD = 400", "tracking"),
+    ("expressions/drawing.py", "return EXPRESSION_COLOURS[EXPRESSIONS.index(face.expression)]", "return EXPRESSION_COLOURS[0]", "drawing"),
+    ("expressions/network.py", "mirrored = ops.flip(values, axis=1)", "mirrored = ops.flip(values, axis=0)", "network"),
+    ("expressions/network.py", "1 / 127.5, offset=-1", "1 / 255", "network"),
+    ("expressions/sample.py", "{8: PUBLIC_TEST, 9: PRIVATE_TEST}", "{8: PRIVATE_TEST, 9: PUBLIC_TEST}", "sample"),
+    ("confmatrix.py", "confusion_matrix(y_true, y_pred, labels", "confusion_matrix(y_pred, y_true, labels", "confmatrix"),
+    ("preprocessing.py", "fer2013.fill_missing_splits(faces, labels, splits)", "splits", "preprocessing"),
+    ("test_model.py", 'recall_score(y_true, y_pred, average="macro"', 'recall_score(y_true, y_pred, average="micro"', "test_model"),
+)
+
+
+def is_noticed(name, text, replacement, test):
+    """Whether the tests fail with this break."""
+    path = ROOT / name
+    source = path.read_text("utf-8")
+    assert source.count(text) == 1, f"{name} has {source.count(text)} times {text!r}"
+    try:
+        path.write_text(source.replace(text, replacement), "utf-8")
+        done = subprocess.run([sys.executable, "-m", "pytest", "-x", "-q", f"tests/{test}_test.py"], cwd=ROOT,
+                              capture_output=True)
+        return done.returncode == 1
+    finally:
+        path.write_text(source, "utf-8")
+
+
+def main():
+    chosen = [int(number) for number in sys.argv[1:]] or range(1, len(BREAKS) + 1)
+    missed = 0
+    for number in chosen:
+        noticed = is_noticed(*BREAKS[number - 1])
+        missed += not noticed
+        print(f"{number:3} {'noticed' if noticed else 'MISSED '} {BREAKS[number - 1][0]}: {BREAKS[number - 1][2]}",
+              flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} breaks were noticed")
+    sys.exit(missed > 0)
+
+
+if __name__ == "__main__":
+    main()
