@@ -86,21 +86,24 @@ def small_csv(small_set, tmp_path):
     return path
 
 
-@pytest.fixture(scope="session")
-def small_training():
+def make_training_small(patch):
     """Have train_model.py train a network of a few filters on small faces: seconds instead of an hour."""
     from expressions import training
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "FULL", training.TrainingConfig(2, 0.5, ((1, 16),), 0.1, 1, (2, 2, 4, 4),
-                                                                "GlobalMaxPooling2D"))
-        patch.setattr(training, "QUICK", training.TrainingConfig(3, 0, ((0.5, 16), (1, 48)), 0.1, 0.7, (2, 2, 4, 6),
-                                                                 "GlobalAveragePooling2D"))
-        yield
+    patch.setattr(training, "FULL", training.TrainingConfig(2, 0.5, ((1, 16),), 0.1, 1, (2, 2, 4, 4),
+                                                            "GlobalMaxPooling2D"))
+    patch.setattr(training, "QUICK", training.TrainingConfig(3, 0, ((0.5, 16), (1, 48)), 0.1, 0.7, (2, 2, 4, 6),
+                                                             "GlobalAveragePooling2D"))
+
+
+@pytest.fixture
+def small_training(monkeypatch):
+    """A training of seconds."""
+    make_training_small(monkeypatch)
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory, small_training):
+def chain(tmp_path_factory):
     """A data folder in which the four scripts were run on drawn faces, and what each printed: (folder, texts)."""
     import contextlib
     import io
@@ -113,11 +116,13 @@ def chain(tmp_path_factory, small_training):
 
     folder, texts = tmp_path_factory.mktemp("chain"), {}
     sample.write_sample(folder / "faces.csv", count=10)
-    for script, arguments in ((preprocessing, [str(folder / "faces.csv")]), (train_model, ["--batch-size", "16"]),
-                              (test_model, []), (confmatrix, [])):
-        with contextlib.redirect_stdout(io.StringIO()) as text:
-            script.main([*arguments, "--data", str(folder)])
-        texts[script.__name__] = text.getvalue()
+    with pytest.MonkeyPatch.context() as patch:
+        make_training_small(patch)
+        for script, arguments in ((preprocessing, [str(folder / "faces.csv")]), (train_model, ["--batch-size", "16"]),
+                                  (test_model, []), (confmatrix, [])):
+            with contextlib.redirect_stdout(io.StringIO()) as text:
+                script.main([*arguments, "--data", str(folder)])
+            texts[script.__name__] = text.getvalue()
     return folder, texts
 
 

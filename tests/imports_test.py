@@ -10,7 +10,7 @@ LEVELS = (  # a room imports only rooms of the lines above it
     {"labels", "console"},
     {"artifacts"},
     {"fer2013", "sample", "network", "images", "workers", "drawing", "evaluation"},
-    {"model_files", "detection", "tables"},
+    {"model_files", "detection", "yunet", "tables"},
     {"recognition", "training", "video", "figures"},
     {"tracking", "camera"},
 )

@@ -11,12 +11,13 @@ from expressions import fer2013, model_files, training
 from expressions.console import InputError
 from expressions.evaluation import predict
 
+pytestmark = pytest.mark.usefixtures("small_training")
+
 
 def test_the_chain_leaves_a_whole_model(chain):
     folder, texts = chain
     names = (folder / "models" / "model.sha256").read_text().split()[1::2]
-    assert names == ["model.json", "model.weights.h5", "model.onnx", "architecture.png", "history.csv",
-                     "training_curves.png"]
+    assert names == ["model.json", "model.weights.h5", "model.onnx", "history.csv", "training_curves.png"]
     assert pd.read_csv(folder / "models" / "history.csv")["size"].tolist() == [16, 48]
     faces = np.load(folder / "modXtest.npy")
     keras_says = predict(model_files.load_model(folder / "models"), faces)
@@ -113,7 +114,7 @@ def test_the_last_model_after_after_is_fine_tuned_with_all_as_teachers(chain, tm
 
 
 def test_a_model_of_other_layers_cannot_be_fine_tuned(chain, tmp_path):
-    with pytest.raises(InputError, match="has other layers than the one to train"):
+    with pytest.raises(InputError, match="has other layers than the network to train"):
         train_model.main(["--data", str(chain[0]), "--models", str(tmp_path), "--after", str(chain[0] / "models"),
                           "--quick", "--batch-size", "28"])
 
@@ -121,7 +122,6 @@ def test_a_model_of_other_layers_cannot_be_fine_tuned(chain, tmp_path):
 @pytest.mark.parametrize("arguments, words", [
     (["--labels", "both"], "holds no votes of FER\\+"),
     (["--resume"], "there is nothing to resume"),
-    (["--batch-size", "100000"], "--batch-size 100000 is more than the 56 faces"),
 ])
 def test_what_cannot_be_done_is_said_before_the_training(chain, tmp_path, arguments, words):
     with pytest.raises(InputError, match=words):
