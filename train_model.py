@@ -3,8 +3,8 @@
 Reads fdataX.npy, flabels.npy and fusage.npy from data/, and fvotes.npy for --labels both or ferplus.
 Trains on Training, validates on PublicTest after each epoch, and never looks at PrivateTest.
 Writes models/model.json and models/model.weights.h5, the same for OpenCV as models/model.onnx,
-models/architecture.png, models/history.csv and models/training_curves.png, with models/model.sha256, which
-tells that these belong together; into data/ modXtest.npy and modytest.npy, the test faces.
+models/history.csv and models/training_curves.png, with models/model.sha256, which tells that these belong
+together; into data/ modXtest.npy and modytest.npy, the test faces.
 
 $ python train_model.py
 $ python train_model.py --quick       # faster, and about two points less accurate
@@ -43,9 +43,8 @@ def parse(argv):
     if not 0 <= args.seed < 2 ** 32:
         parser.error("--seed must be 0 to 4294967295")
     args.models = args.models or models_folder(args.data)
-    if args.epochs is None:
-        config = training.QUICK if args.quick else training.FULL
-        args.epochs = training.FINE_TUNING_EPOCHS if args.after else config.epochs
+    config = training.QUICK if args.quick else training.FULL
+    args.epochs = args.epochs or (training.FINE_TUNING_EPOCHS if args.after else config.epochs)
     return args
 
 
@@ -75,11 +74,8 @@ def prepare(args, settings):
         validation &= known & (targets.max(axis=1) > 0.5)
     if not rows.any() or not validation.any():
         raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
-    if settings["batch_size"] > max(rows.sum(), training.BATCH_SIZE):
-        raise InputError(f"--batch-size {settings['batch_size']} is more than the {rows.sum():,} faces to train on: "
-                         "give a smaller one")
     print(f"training on {rows.sum():,} of {(splits == TRAINING).sum():,} Training faces (without uniform ones, "
-          f"duplicates of validation and test faces{'' if known.all() else ', faces without an expression in FER+'}); "
+          "duplicates of validation and test faces, and faces without an expression); "
           f"validating on {validation.sum():,}")
     return (faces[rows], targets[rows]), (faces[validation], labels[validation])
 
@@ -113,12 +109,10 @@ def main(argv=None):
     from expressions import figures
     table = pd.DataFrame(history)
     model_files.save_model(model, args.models, {
-        "architecture.png": lambda path: figures.plot_architecture(model).savefig(path, dpi=100),
         "history.csv": lambda path: table.to_csv(path, index=False, float_format="%.5f"),
         "training_curves.png": lambda path: figures.plot_curves(table).savefig(path, dpi=100)})
     checkpoint.unlink(missing_ok=True)
-    names = [name for name in read_stamp(args.models / model_files.STAMP) if name != "model.json"]
-    print(f"wrote model.json, {', '.join(names)} and {model_files.STAMP} to {args.models}: "
+    print(f"wrote {', '.join(read_stamp(args.models / model_files.STAMP))} and {model_files.STAMP} to {args.models}: "
           f"accuracy {history[-1]['val_accuracy']:.2%} on the {len(validation[0]):,} validation faces")
     print(f"wrote the {test_faces:,} test faces, modXtest.npy and modytest.npy, to {args.data}")
 

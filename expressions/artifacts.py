@@ -3,6 +3,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -13,16 +14,12 @@ from expressions.console import InputError, first_line
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 MODELS = ROOT / "models"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
-               errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
 
 
 def models_folder(data):
-    """Return models/ for the project's own data/, and DATA/models for other data.
-
-    So trying the scripts on other data never replaces the shipped model.
-    """
-    return MODELS if data.resolve() == DATA.resolve() else data / "models"
+    """Return models/ for data/ and DATA/models for other data: trying the scripts never replaces the shipped model."""
+    return MODELS if os.path.realpath(data) == os.path.realpath(DATA) else data / "models"
 
 
 @contextlib.contextmanager
@@ -45,11 +42,10 @@ def replace_when_whole(*paths):
             written.replace(path)
     except OSError as error:
         # NumPy reports a full disk without an error number: "9 requested and 5 written".
-        if error.errno in DISK_ERRORS or str(error).endswith("written"):
-            reason = os.strerror(error.errno or errno.ENOSPC)
-            raise InputError(f"{paths[0]} cannot be written ({reason}): what was there is as it was; "
-                             "make room or give another place") from None
-        raise
+        if error.errno not in DISK_ERRORS and not str(error).endswith("written"):
+            raise
+        raise InputError(f"{paths[0]} cannot be written ({os.strerror(error.errno or errno.ENOSPC)}): "
+                         "what was there is as it was; make room or give another place") from None
     finally:
         for written in temporary:
             with contextlib.suppress(OSError):
@@ -58,11 +54,11 @@ def replace_when_whole(*paths):
 
 def refuse_overwriting(outputs, inputs):
     """Raise InputError if an output is one of the inputs, or two outputs are the same file."""
-    taken = {Path(path).resolve() for path in inputs}
+    taken = {os.path.realpath(path) for path in inputs}
     for path in outputs:
-        if Path(path).resolve() in taken:
+        if os.path.realpath(path) in taken:
             raise InputError(f"{path} would be written over: give another name")
-        taken.add(Path(path).resolve())
+        taken.add(os.path.realpath(path))
 
 
 def write_stamp(stamp, names):
@@ -77,50 +73,38 @@ def write_stamp(stamp, names):
 
 def read_stamp(stamp):
     """Return what write_stamp wrote as {name: SHA-256}, {} where there is no stamp. Raises InputError."""
-    try:
-        pairs = [line.split("  ", 1) for line in stamp.read_text("utf-8").splitlines()]
-        digests = {name: digest for digest, name in pairs}
-    except FileNotFoundError:
+    if not stamp.exists():
         return {}
-    except ValueError:
-        digests = {"": ""}
-    if not all(len(digest) == 64 and name == Path(name).name for name, digest in digests.items()):
+    lines = [re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)
+             for line in stamp.read_text("utf-8", "replace").splitlines()]
+    if not all(lines):
         raise InputError(f"{stamp} is damaged: remove it, or make its files again")
-    return digests
+    return {line[2]: line[1] for line in lines}
 
 
 def mismatched_files(stamp):
-    """Return the paths of files that a stamp names and that are of another run."""
+    """Return the paths of files that a stamp names and that are of another run. Raises InputError."""
     return [stamp.with_name(name) for name, digest in read_stamp(stamp).items()
             if stamp.with_name(name).is_file() and _sha256(stamp.with_name(name)) != digest]
 
 
 def require_same_run(stamp, remedy):
-    """Raise InputError, with the remedy, if files that belong together are of different runs.
-
-    Without a stamp nothing is checked: arrays of one's own need none.
-    """
-    mismatched = mismatched_files(stamp)
-    if mismatched:
+    """Raise InputError, with the remedy, if files of a stamp are of different runs. One's own need no stamp."""
+    if mismatched := mismatched_files(stamp):
         raise InputError(f"{' and '.join(map(str, mismatched))} changed since {stamp.name} was written, or came from "
                          f"another run: {remedy}")
 
 
 def _sha256(path):
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_arrays(arrays, inputs=()):
     """Write {path: array} and a stamp named after the first path, which also names the `inputs` they were made from."""
-    stamp = next(iter(arrays)).with_suffix(".sha256")
     with replace_when_whole(*arrays) as temporary:
         for path, array in zip(temporary, arrays.values()):
             np.save(path, array)
-    write_stamp(stamp, [*(path.name for path in arrays), *inputs])
+    write_stamp(next(iter(arrays)).with_suffix(".sha256"), [*(path.name for path in arrays), *inputs])
 
 
 def load_array(path, shape, producer, kinds="u"):
@@ -130,15 +114,14 @@ def load_array(path, shape, producer, kinds="u"):
     """
     try:
         array = np.load(path, allow_pickle=False)
-        shape_found = array.shape
+        dtype, found = array.dtype, array.shape
     except FileNotFoundError:
         raise InputError(f"{path} is not there: run {producer} first") from None
-    except (ValueError, EOFError, AttributeError, MemoryError, SyntaxError, TypeError, OverflowError) as error:
+    except Exception as error:  # NumPy raises whatever it stumbles over
         raise InputError(f"{path} is not a whole .npy array ({first_line(error)}): run {producer} again") from None
-    if len(shape_found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, shape_found)):
-        wanted = str(tuple("N" if length is None else length for length in shape)).replace("'", "")
-        raise InputError(f"{path} has the shape {shape_found} instead of {wanted}: run {producer} again")
-    if array.dtype.kind not in kinds or (array.dtype.kind == "u" and array.dtype.itemsize > 1):
-        raise InputError(f"{path} holds {array.dtype} instead of {'bytes' if kinds == 'u' else 'whole numbers'}: "
-                         f"run {producer} again")
+    if (dtype.kind not in kinds or (kinds == "u" and dtype.itemsize > 1) or len(found) != len(shape)
+            or any(want not in (None, have) for want, have in zip(shape, found))):
+        wanted = " x ".join("N" if length is None else str(length) for length in shape)
+        raise InputError(f"{path} holds {' x '.join(map(str, found))} {dtype} instead of {wanted} "
+                         f"{'bytes' if kinds == 'u' else 'whole numbers'}: run {producer} again")
     return array

@@ -30,54 +30,46 @@ def run(main):
     The exit status is 0 when all went well, 2 when the user has to mend something (an InputError, a path, the disk),
     130 after Ctrl-C, SIGTERM or a closed terminal, and 1 for a fault of the program. Each ends with one sentence.
     """
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # services may start a program with closed streams
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
+    sys.stdin = sys.stdin or open(os.devnull)  # services may start a program with closed streams
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not stop the script
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
-            signal.signal(getattr(signal, name), signal.default_int_handler)  # ends like Ctrl-C: nothing is lost
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C: nothing is lost
+    status, sentences = 2, ()
     try:
         main()
         sys.stdout.flush()
         status = 0
     except InputError as error:
-        status = _print_error(*error.args)
+        sentences = error.args
     except BrokenPipeError:  # the reader of standard output, `head` for example, has seen enough
         status = 0
     except KeyboardInterrupt as error:
         reason = error.args[0] if error.args else "files that were finished are whole, the others as they were before"
-        status = _print_error(f"interrupted: {reason}", status=130)
+        status, sentences = 130, [f"interrupted: {reason}"]
     except MemoryError:
-        status = _print_error("the memory is full: close other programs, or give less at once")
+        sentences = ["the memory is full: close other programs, or give less at once"]
     except OSError as error:
-        reason = error.strerror or first_line(error)
-        status = _print_error(f"{error.filename or 'standard output'}: {reason}: check the path and the disk")
+        sentences = [f"{error.filename or 'standard output'}: {error.strerror or first_line(error)}: "
+                     "check the path and the disk"]
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        status = _print_error(f"this is a fault of the program: {type(error).__name__}: {first_line(error)}; "
-                              "run it with --debug to see where", status=1)
-    _end(status)
+        status, sentences = 1, [f"this is a fault of the program: {type(error).__name__}: {first_line(error)}; "
+                                "run it with --debug to see where"]
+    _end(status, sentences)
 
 
-def _print_error(*sentences, status=2):
-    try:
-        sys.stdout.flush()
-        print(f"{Path(sys.argv[0]).name}: {printable(sentences[0])}", *map(printable, sentences[1:]), sep="\n",
-              file=sys.stderr, flush=True)
-    except OSError:
-        pass  # nobody reads standard error
-    return status
-
-
-def _end(status):
-    """End the process; what is left in the streams must not make Python complain."""
-    for stream in (sys.stdout, sys.stderr):
+def _end(status, sentences):
+    """End the process with sentences, the first one after the script's name, on standard error."""
+    text = "\n".join(map(printable, sentences))
+    for stream, last in ((sys.stdout, ""), (sys.stderr, text and f"{Path(sys.argv[0]).name}: {text}\n")):
         try:
+            stream.write(last)
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # nobody reads it, or the disk is full: Python must not complain when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if status == 130:
         os._exit(status)  # threads that Ctrl-C left at work could crash while Python ends

@@ -32,15 +32,13 @@ def expected_calibration_error(table):
 def fit_temperature(probabilities, labels):
     """Return the softmax temperature with the smallest cross-entropy (Guo et al. 2017) on held-out faces.
 
-    probabilities float (n, 7), labels int (n,). Dividing the logits by it makes confidence match accuracy; which
-    expression is the most probable stays the same.
+    probabilities float (n, 7), labels int (n,). Dividing the logits by it makes confidence match accuracy.
     """
     logits = np.log(np.maximum(probabilities, 1e-30))
-    rows = np.arange(len(labels))
 
     def cross_entropy(temperature):
         scaled = logits / temperature
-        return np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, labels])
+        return np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels])
 
     return min(np.geomspace(0.1, 10, 1001), key=cross_entropy)
 

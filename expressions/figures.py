@@ -1,21 +1,18 @@
-"""Every matplotlib figure: data set, network, training, evaluation and timelines."""
+"""Every matplotlib figure: data set, training, evaluation and timelines."""
 import datetime
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from expressions.drawing import EXPRESSION_COLOURS
 from expressions.evaluation import expected_calibration_error
-from expressions.labels import EXPRESSIONS, FACE_SIZE, SPLITS
+from expressions.labels import EXPRESSIONS, SPLITS
 
-BLUE, YELLOW, RED, GREEN, PURPLE, CYAN, GREY = (  # Paul Tol's bright colours, which colour-blind people tell apart
-    "#4477aa", "#ccbb44", "#ee6677", "#228833", "#aa3377", "#66ccee", "#bbbbbb")
-BLOCKS = {  # the layers that plot_architecture shows as blocks
-    "Conv2D": "convolution {} × {}", "Dense": "dense", "MaxPooling2D": "max pooling",
-    "AveragePooling2D": "average pooling", "GlobalMaxPooling2D": "global max pooling",
-    "GlobalAveragePooling2D": "global average pooling"}
+BLUE, YELLOW, RED, GREY = "#4477aa", "#ccbb44", "#ee6677", "#bbbbbb"  # Paul Tol's, told apart by colour-blind people
+MAX_TRACKS = 8  # rows of a timeline: the faces seen longest
+MAX_POINTS = 700  # of a row, half a pixel each; where more points fall on one, their mean is drawn
+POINT_INTERVAL = 0.1  # seconds; a gap of several of them is a time in which the face was not seen
 
 
 def plot_distribution(table):
@@ -66,53 +63,6 @@ def plot_curves(history):
     return figure
 
 
-def plot_architecture(model):
-    """Return a figure of a stack of Keras layers: a block for each convolution, pooling and dense layer's output.
-
-    A block is as high as its maps, and the wider the more of them there are.
-    """
-    blocks, words = [("face", FACE_SIZE, 1)], {}  # kind, size, channels; the legend's words for each kind
-    for layer in model.layers:
-        kind = type(layer).__name__
-        if kind in BLOCKS:
-            *size, channels = layer.output.shape[1:]
-            blocks.append((kind, size[0] if size else 1, channels))
-            words.setdefault(kind, [BLOCKS[kind].format(*getattr(layer, "kernel_size", ()))])
-        elif len(blocks) > 1 and kind != "Flatten":
-            word = {"BatchNormalization": "batch normalisation", "Dropout": "dropout"}.get(kind, kind)
-            if word not in words[blocks[-1][0]]:
-                words[blocks[-1][0]].append(word)
-    colours = {"face": GREY, **dict(zip(words, (BLUE, YELLOW, RED, GREEN, PURPLE, CYAN)))}
-    figure = Figure(figsize=(14, 4.8), layout="constrained")
-    axes = figure.subplots()
-    left = 0
-    for kind, size, channels in blocks:
-        left = _draw_block(axes, left, size, channels, colours[kind])
-    axes.text(-0.75, -2.3, "maps\nsize", ha="right", va="top", fontsize=12, linespacing=1.4, color="grey")
-    axes.legend(handles=[Patch(facecolor=colours[kind], label=", ".join(words[kind])) for kind in words],
-                loc="upper right", fontsize=12, frameon=False)
-    axes.set_aspect("equal")
-    axes.axis("off")
-    axes.set_title(f"{model.count_params():,} parameters", fontsize=14)
-    return figure
-
-
-def _draw_block(axes, left, size, channels, colour):
-    """Draw the front, top and right side of a block, and return where the next one begins."""
-    width, height, depth = 0.12 * channels ** 0.5, size / FACE_SIZE * 4, size / FACE_SIZE * 1.1
-    if size == 1:
-        width, height, depth = 0.25, 0.18 * channels ** 0.5, 0.1
-    low, high, right = -height / 2, height / 2, left + width
-    sides = (((left, low), (right, low), (right, high), (left, high)),
-             ((left, high), (right, high), (right + depth, high + depth), (left + depth, high + depth)),
-             ((right, low), (right + depth, low + depth), (right + depth, high + depth), (right, high)))
-    for side, alpha in zip(sides, (1, 0.8, 0.6)):
-        axes.fill(*zip(*side), facecolor=colour, alpha=alpha, edgecolor="black", linewidth=0.8)
-    axes.text((left + right) / 2, -2.3, f"{channels}\n{size} × {size}" if size > 1 else f"{channels}", ha="center",
-              va="top", fontsize=12, linespacing=1.4)
-    return max(right + depth, left + 0.95) + 0.2
-
-
 def plot_confusion(y_true, y_pred):
     """Return a figure of the confusion matrix of labels int (n,): counts, and shares of each true expression."""
     from sklearn.metrics import ConfusionMatrixDisplay
@@ -152,17 +102,11 @@ def plot_reliability(table):
     return figure
 
 
-MAX_TRACKS = 8  # rows of a timeline: the faces seen longest
-MAX_POINTS = 700  # of a row, half a pixel each; where more points fall on one, their mean is drawn
-POINT_INTERVAL = 0.1  # seconds; a gap of several of them is a time in which the face was not seen
-
-
 def plot_timeline(timeline):
-    """Return a matplotlib figure of each face's probabilities over time, stacked, a row for each of the faces.
+    """Return a figure of each face's probabilities over time, stacked, a row for each of the faces seen longest.
 
     `timeline` is {track id: array (n, 8), of seconds and the seven probabilities}.
     """
-
     tracks = sorted(sorted(timeline, key=lambda track_id: -len(timeline[track_id]))[:MAX_TRACKS])
     end = max((timeline[track_id][-1][0] for track_id in tracks), default=0) or 1
     figure = Figure(figsize=(14, 1.6 + 1.7 * max(1, len(tracks))), dpi=100, layout="constrained")
@@ -174,9 +118,10 @@ def plot_timeline(timeline):
         axes.set_ylabel(f"face {track_id}" if track_id else "no face", fontsize=13)
         axes.set(ylim=(0, 1), xlim=(0, end))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds, end)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_formatter(lambda seconds, _: str(datetime.timedelta(seconds=seconds)))
         axes.tick_params(labelsize=12)
-    axes.set_xlabel("hours, minutes and seconds" if end >= 3600 else "minutes and seconds", fontsize=13)
+    axes.set_xlabel("hours, minutes and seconds", fontsize=13)
     title = f"the {MAX_TRACKS} of {len(timeline):,} faces seen longest" if len(timeline) > MAX_TRACKS else ""
     figure.legend(areas, EXPRESSIONS, loc="outside upper center", ncols=len(EXPRESSIONS), fontsize=13, title=title)
     return figure
@@ -189,10 +134,3 @@ def _runs(points, step):
     runs = np.split(points, np.flatnonzero(np.diff(points[:, 0]) > 5 * step) + 1)
     width = step * np.eye(8)[0]  # of a single point, which has no area
     return [run if len(run) > 1 else np.concatenate([run, run + width]) for run in runs]
-
-
-def _clock(seconds, end):
-    """Return a time as minutes:seconds or hours:minutes:seconds, with tenths in a video of less than 20 seconds."""
-    whole, tenths = divmod(round(10 * seconds), 10)
-    text = str(datetime.timedelta(seconds=whole)).removeprefix("0:")
-    return f"{text}.{tenths}" if end < 20 else text

@@ -1,7 +1,6 @@
 """Training: targets, augmentation, schedules, the loop and its checkpoints."""
 import json
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,23 +43,20 @@ DISTILLATION_WEIGHT = 0.5  # of the teachers' predictions in the targets of --af
 AUGMENTATION = {"rotation": 15, "zoom": 0.15, "translate": 0.1, "brightness": 0.4}  # each ±; degrees, or fractions
 
 
-# ---- targets -----------------------------------------------------------------------------------
-
 def soft_targets(source, labels, votes, rows):
     """Return the targets float32 (N, 7) of all faces and a mask bool (N,) of those that have one.
 
     labels are int (N,), votes uint8 (N, 10) or None, `rows` bool (N,) the faces that may be learned from. Sources:
     "fer2013": the label, smoothed (Szegedy et al. 2016);
-    "both": (1 - VOTE_WEIGHT) × label + VOTE_WEIGHT × probabilities predicted from the FER+ votes;
-    "ferplus": the share of the votes for each expression, single votes left out as by Barsoum et al. 2016. Faces for
-    which contempt, unknown or not-a-face got as many votes or more are masked.
+    "both": the label, blended with the probabilities predicted from the FER+ votes;
+    "ferplus": the shares of the votes, single ones left out as by Barsoum et al. 2016. Faces for which contempt,
+    unknown or not-a-face got as many votes or more have no target.
     """
-    every, one_hot = np.full(len(labels), True), np.eye(len(EXPRESSIONS))[labels]
-    if source == "fer2013":
-        return np.float32((1 - LABEL_SMOOTHING) * one_hot + LABEL_SMOOTHING / len(EXPRESSIONS)), every
-    if source == "both":
-        predicted = vote_probabilities(votes, labels, rows)
-        return np.float32((1 - VOTE_WEIGHT) * one_hot + VOTE_WEIGHT * predicted), every
+    one_hot = np.eye(len(EXPRESSIONS))[labels]
+    if source != "ferplus":
+        weight, other = ((LABEL_SMOOTHING, 1 / len(EXPRESSIONS)) if source == "fer2013" else
+                         (VOTE_WEIGHT, vote_probabilities(votes, labels, rows)))
+        return np.float32((1 - weight) * one_hot + weight * other), np.full(len(labels), True)
     votes = np.where(votes > 1, votes, 0)
     seven, others = votes[:, :len(EXPRESSIONS)], votes[:, len(EXPRESSIONS):]
     shares = np.float32(seven / np.maximum(seven.sum(axis=1, keepdims=True), 1))
@@ -70,8 +66,8 @@ def soft_targets(source, labels, votes, rows):
 def vote_probabilities(votes, labels, rows):
     """Return the probability of each FER2013 label for a face with these FER+ votes, float (N, 7).
 
-    A logistic regression on the votes' logarithms, fitted to `rows`. The shares of the votes alone would not do: who
-    voted for FER+ saw fear, for example, far more seldom than who labelled FER2013. Raises InputError.
+    A logistic regression on the votes' logarithms, fitted to `rows`: who voted for FER+ saw fear, for example, far
+    more seldom than who labelled FER2013. Raises InputError.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -84,20 +80,16 @@ def vote_probabilities(votes, labels, rows):
 def distillation_targets(targets, faces, teachers):
     """Blend targets (n, 7) with the teachers' predictions (born-again networks, Furlanello et al. 2018).
 
-    The predictions are averaged over the teachers, Keras models, and over each face (n, 48, 48, 1) and its mirror
-    image. Returns float32 (n, 7).
+    The mean over the teachers, Keras models, and over faces (n, 48, 48, 1) and their mirror images. float32 (n, 7).
     """
     predictions = [predict(teacher, view) for teacher in teachers for view in (faces, faces[:, :, ::-1])]
     return np.float32((1 - DISTILLATION_WEIGHT) * targets + DISTILLATION_WEIGHT * np.mean(predictions, axis=0))
 
 
-# ---- faces -------------------------------------------------------------------------------------
-
 def augment(faces, size, random, strength=1):
     """Return faces uint8 (n, h, w, 1) rotated, zoomed, shifted, mirrored and lit at random, as (n, size, size, 1).
 
-    By up to `strength` times AUGMENTATION; `random` is a numpy.random.Generator. One warp does it all, the change of
-    size included, so each pixel is interpolated once.
+    By up to `strength` times AUGMENTATION, in one warp; `random` is a numpy.random.Generator.
     """
     rotation, zoom, translate, brightness = (strength * value for value in AUGMENTATION.values())
     count, height, width = faces.shape[:3]
@@ -118,16 +110,11 @@ def augment(faces, size, random, strength=1):
 
 def resize(faces, size):
     """Return faces uint8 (n, h, w, 1) as uint8 (n, size, size, 1)."""
-    if faces.shape[1:3] == (size, size):
-        return faces
     return np.stack([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA) for face in faces])[..., None]
 
 
 def augmented_batches(faces, targets, size, batch_size, seed, strength=1):
-    """Return a keras.utils.PyDataset of one epoch's augmented batches, prepared on background threads.
-
-    `seed` is a list of int. The incomplete last batch is left out.
-    """
+    """Return a keras.utils.PyDataset of one epoch's augmented whole batches; `seed` is a list of int."""
     import keras
 
     order = np.random.default_rng(seed).permutation(len(faces))
@@ -141,11 +128,8 @@ def augmented_batches(faces, targets, size, batch_size, seed, strength=1):
             random = np.random.default_rng([*seed, index])
             return augment(faces[rows], size, random, strength).astype(np.float32), targets[rows]
 
-    # With a single worker tf.data tunes itself, which at worst doubles the time of an epoch.
-    return AugmentedBatches(workers=2)
+    return AugmentedBatches(workers=2)  # with a single one tf.data tunes itself, and an epoch may take twice the time
 
-
-# ---- schedules ---------------------------------------------------------------------------------
 
 def epoch_schedule(epochs, config, only_fine_tuning=False):
     """Return (face size in pixels, augmentation strength) for each epoch, and how many come before fine-tuning."""
@@ -172,10 +156,8 @@ def learning_rates(main_steps, fine_tuning_steps, max_lr):
 
 def cpu_has_bfloat16():
     """Return whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX); without that it is slower."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
@@ -188,9 +170,6 @@ def compile_model(config, rates):
             index = keras.ops.minimum(keras.ops.cast(step, "int32"), len(rates) - 1)
             return keras.ops.take(keras.ops.convert_to_tensor(rates), index)
 
-        def get_config(self):
-            return {}
-
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if cpu_has_bfloat16() else "float32")
     model = build_model(config.filters, config.pooling, size=None)
     model.compile(
@@ -202,81 +181,64 @@ def compile_model(config, rates):
     return model
 
 
-# ---- checkpoints -------------------------------------------------------------------------------
-
 def save_checkpoint(path, model, settings, history):
     """Write the weights, the optimizer, settings (a dict) and history (a list of dicts) of an epoch into one .npz."""
-    variables = {f"variable{index}": np.array(value)
-                 for index, value in enumerate([*model.weights, *model.optimizer.variables])}
     with replace_when_whole(path) as [temporary]:
-        np.savez(temporary, settings=json.dumps(settings), history=json.dumps(history), **variables)
+        np.savez(temporary, *map(np.array, [*model.weights, *model.optimizer.variables]),
+                 settings=json.dumps(settings), history=json.dumps(history))
 
 
 def read_checkpoint(path):
     """Return the settings, the history and the list of variables that save_checkpoint wrote. Raises InputError."""
-    if not path.is_file():
-        raise InputError(f"{path} is not there, so there is nothing to resume: run train_model.py without --resume")
     try:
         with np.load(path, allow_pickle=False) as file:
-            variables = [file[f"variable{index}"] for index in range(len(file.files) - 2)]
-            settings, history = json.loads(str(file["settings"])), json.loads(str(file["history"]))
-        if not {"epochs", "quick", "batch_size", "seed", "labels", "after", "data"} <= settings.keys():
-            raise ValueError("a setting is missing")
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            variables = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
+            return json.loads(str(file["settings"])), json.loads(str(file["history"])), variables
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there, so there is nothing to resume: run train_model.py without --resume"
+                         ) from None
+    except Exception as error:  # NumPy raises whatever it stumbles over
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)}): "
                          "run train_model.py without --resume") from None
-    return settings, history, variables
-
-
-def restore_checkpoint(model, variables, path):
-    """Give a compiled model the variables that read_checkpoint returned. Raises InputError where they do not fit."""
-    targets = [*model.weights, *model.optimizer.variables]
-    if [value.shape for value in variables] != [tuple(target.shape) for target in targets]:
-        raise InputError(f"{path} is a checkpoint of another network: run train_model.py without --resume")
-    for target, value in zip(targets, variables):
-        target.assign(value)
-
-
-# ---- the loop ----------------------------------------------------------------------------------
-
-def config_of(settings):
-    """Return the TrainingConfig of a run's settings."""
-    return QUICK if settings["quick"] else FULL
 
 
 def train(training, validation, settings, checkpoint, resume=False, initial_weights=None):
     """Train the network; return it and its history, a list of dicts with the keys of history.csv, one an epoch.
 
     training is (faces uint8 (n, 48, 48, 1), targets float32 (n, 7)), validation (faces, labels int (n,)). settings has
-    epochs, quick, batch_size, seed and after, which is not empty where `initial_weights`, as get_weights() returns
-    them, are to be fine-tuned. Writes a checkpoint after each epoch. Sets Keras's global dtype policy. Raises
-    InputError where the loss is no number or a checkpoint does not fit.
+    epochs, quick, batch_size, seed, and after, which is not empty where `initial_weights` are to be fine-tuned. Writes
+    a checkpoint after each epoch. Raises InputError where the loss is no number or weights do not fit.
     """
     keras = import_keras()
     from tqdm import tqdm
 
     faces, targets = training
-    config, batch_size = config_of(settings), settings["batch_size"]
+    config, batch_size, seed = QUICK if settings["quick"] else FULL, settings["batch_size"], settings["seed"]
     steps = max(1, len(faces) // batch_size)
-    keras.utils.set_random_seed(settings["seed"])
+    keras.utils.set_random_seed(seed)
     schedule, main = epoch_schedule(settings["epochs"], config, only_fine_tuning=bool(settings["after"]))
     rates = learning_rates(steps * main, steps * (len(schedule) - main), config.max_lr * batch_size / BATCH_SIZE)
     model, history = compile_model(config, rates), []
+    values = initial_weights or ()
     if resume:
-        _, history, variables = read_checkpoint(checkpoint)
-        restore_checkpoint(model, variables, checkpoint)
-    elif initial_weights:
-        _set_weights(model, initial_weights)
-    work = [size ** 2 for size, _ in schedule]  # the time of a step is in proportion
-    with tqdm(total=sum(work) * steps, initial=sum(work[:len(history)]) * steps, smoothing=0.02, disable=None,
+        _, history, values = read_checkpoint(checkpoint)
+    try:
+        for variable, value in zip([*model.weights, *model.optimizer.variables], values):
+            variable.assign(value)
+    except ValueError:
+        raise InputError("the checkpoint, or the last model after --after, has other layers than the network to train: "
+                         "leave out --resume, or add --quick if the model was trained so") from None
+    work = [size ** 2 * steps for size, _ in schedule]  # the time of an epoch is in proportion
+    with tqdm(total=sum(work), initial=sum(work[:len(history)]), smoothing=0.02, disable=None,
               bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}") as bar:
-        for epoch in range(len(history), len(schedule)):
-            size, strength = schedule[epoch]
+        for epoch, (size, strength) in enumerate(schedule[len(history):], len(history)):
             bar.set_description(f"epoch {epoch + 1}/{len(schedule)}, faces {size} x {size}")
-            batches = augmented_batches(faces, targets, size, batch_size, [settings["seed"], epoch], strength)
-            logs = _train_epoch(model, batches, settings["seed"], epoch, bar, work[epoch])
-            row = {"epoch": epoch + 1, "size": size, "loss": logs["loss"], "accuracy": logs["accuracy"],
-                   **_validate(model, validation, size, batch_size)}
+            batches = augmented_batches(faces, targets, size, batch_size, [seed, epoch], strength)
+            row = {"epoch": epoch + 1, "size": size,
+                   **_train_epoch(model, batches, validation, size, [seed, epoch], bar)}
+            if not np.isfinite(row["loss"]):
+                raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or "
+                                 "--batch-size")
             history.append(row)
             save_checkpoint(checkpoint, model, settings, history)
             bar.write(f"epoch {epoch + 1:3}/{len(schedule)}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
@@ -288,45 +250,28 @@ def train(training, validation, settings, checkpoint, resume=False, initial_weig
     return trained, history
 
 
-def _set_weights(model, weights):
-    try:
-        model.set_weights(weights)
-    except ValueError:
-        raise InputError("the last model after --after has other layers than the one to train, so it can teach, but "
-                         "not be fine-tuned: give it earlier, or add --quick if it was trained so") from None
-
-
-def _train_epoch(model, batches, seed, epoch, bar, work):
-    """Train one epoch and return the mean loss and accuracy. Raises InputError where the loss is no number."""
+def _train_epoch(model, batches, validation, size, seed, bar):
+    """Train one epoch; return the mean loss and accuracy, and those of the validation faces at this size."""
     import keras
 
-    class Progress(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            bar.update(work)
-            bar.set_postfix_str(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}", refresh=False)
+    def show(batch, logs):
+        bar.update(size ** 2)
+        bar.set_postfix_str(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}", refresh=False)
 
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):  # its random state is not in the checkpoint: set it anew
-            layer.seed_generator.state.assign([seed, epoch])
-    logs = model.fit(batches, verbose=0, callbacks=[Progress()], shuffle=False).history  # in random order already
-    if not np.isfinite(logs["loss"][0]):
-        raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or --batch-size")
-    return {name: values[0] for name, values in logs.items()}
-
-
-def _validate(model, validation, size, batch_size):
-    """Return the cross-entropy and accuracy of validation faces at this size."""
-    faces, labels = validation
-    probabilities = predict(model, resize(faces, size), batch_size)
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    return {"val_loss": float(-np.log(np.maximum(likelihood, 1e-7)).mean()),
-            "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
+            layer.seed_generator.state.assign(seed)
+    logs = model.fit(
+        batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=show)],
+        validation_data=(resize(validation[0], size).astype(np.float32), np.eye(len(EXPRESSIONS))[validation[1]]),
+        validation_batch_size=BATCH_SIZE).history
+    return {name: logs[name][0] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
 
 
 def calibrate(model, faces, labels):
-    """Divide the last layer's weights by the temperature that fits held-out faces, and return the temperature.
+    """Divide the last layer's weights by the temperature that fits held-out faces; return the temperature.
 
-    faces are uint8 (n, 48, 48, 1), labels int (n,). So everybody who uses the weights has calibrated probabilities.
+    faces are uint8 (n, 48, 48, 1), labels int (n,).
     """
     temperature = fit_temperature(predict(model, faces), labels)
     last = model.layers[-1]

@@ -55,10 +55,10 @@ def test_a_window_shows_the_figure_until_it_is_closed(data, display):
 
 @pytest.mark.parametrize("y_true, y_pred, words", [
     (None, None, "truey.npy is not there: run test_model.py first"),
-    ([0, 1], [0], "predy.npy has the shape"),
+    ([0, 1], [0], "predy.npy holds 1 int64 instead of 2 whole numbers"),
     ([0, 7], [0, 1], "truey.npy holds numbers other than the labels 0 to 6"),
     ([], [], "truey.npy holds numbers other than"),
-    ([0.5], [0], "truey.npy holds float64 instead of whole numbers"),
+    ([0.5], [0], "truey.npy holds 1 float64 instead of N whole numbers"),
 ])
 def test_what_is_missing_or_wrong_is_said(tmp_path, y_true, y_pred, words):
     if y_true is not None:

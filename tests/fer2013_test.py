@@ -1,5 +1,4 @@
 """FER2013 is read in every published form, and what is known about it is counted right."""
-import csv
 import gzip
 import io
 import lzma
@@ -54,28 +53,21 @@ def broken(rows, number, field, value):
     return [*rows[:number], ",".join(fields), *rows[number + 1:]]
 
 
-@pytest.mark.parametrize("field, value, words", [
-    (1, " ".join(["1"] * 2303), "2,303 pixels instead of 2,304"),
-    (1, " ".join(["1"] * 2305), "2,305 pixels instead of 2,304"),
-    (1, " ".join(["1"] * 2303 + ["256"]), "could not convert string '256' to uint8"),
-    (1, " ".join(["1"] * 2303 + ["-1"]), "could not convert string '-1' to uint8"),
-    (1, " ".join(["1"] * 2303 + ["1.5"]), "could not convert string '1.5' to uint8"),
-    (1, "", "0 pixels instead of 2,304"),
-    (0, "7", "the label '7' instead of 0, 1, 2, 3, 4, 5, 6"),
-    (0, "1.0", "the label '1.0'"),
-    (2, "Test", "the Usage 'Test' instead of training, publictest, privatetest"),
-])
-def test_a_bad_row_is_named(small_set, tmp_path, field, value, words):
+@pytest.mark.filterwarnings("error:loadtxt")
+@pytest.mark.parametrize("field, value", [
+    *((1, " ".join(["1"] * 2303 + end)) for end in ([], ["1", "1"], ["256"], ["-1"], ["1.5"])),
+    (1, ""), (0, "7"), (0, "1.0"), (0, ""), (2, "Test")])
+def test_a_bad_row_is_named(small_set, tmp_path, field, value):
     path = tmp_path / "fer2013.csv"
     path.write_text("\n".join(broken(csv_text(*small_set).splitlines(), 42, field, value)))
     with pytest.raises(InputError) as refusal:
         fer2013.read_csv(path)
-    assert_refused(refusal, "fer2013.csv, row 42 (line 43) is damaged: ", words)
+    assert_refused(refusal, "fer2013.csv, row 42 (line 43) is damaged: it needs 2,304 pixels from 0 to 255")
 
 
 @pytest.mark.parametrize("content, words", [
-    (b"", "is damaged, or not a CSV"), (b"\x1f\x8b cut", "is damaged"), (b"a,b\n1,2\n", "has no column 'pixels'"),
-    (b"pixels\n1 2\n", "has no column 'emotion'"), (b"emotion,pixels,Usage\n", "has a header but no rows"),
+    (b"", "is damaged"), (b"\x1f\x8b cut", "is damaged"), (b"pixels\n1 2\n", "needs the columns emotion and pixels"),
+    (b"emotion,pixels,Usage\n", "has a header but no rows"),
     (bytes(range(256)) * 9, "fer2013.csv")])
 def test_a_file_of_something_else_is_refused(tmp_path, content, words):
     path = tmp_path / "fer2013.csv"
@@ -94,35 +86,6 @@ def test_an_archive_cut_short_or_without_faces_is_refused(small_set, tmp_path):
         with pytest.raises(InputError) as refusal:
             fer2013.read_csv(tmp_path / name)
         assert_refused(refusal, words)
-
-
-@pytest.mark.exhaustive
-def test_any_table_is_read_as_by_pythons_own_reader_or_refused(tmp_path):
-    from hypothesis import HealthCheck, given, settings
-    from hypothesis import strategies as st
-
-    cells = st.one_of(st.integers(-2, 300).map(str), st.text("0123456789 ,\"'.\n\r-e", max_size=12))
-    tables = st.lists(st.tuples(st.integers(0, 7).map(str), cells, st.sampled_from(["Training", "x", " PublicTest"])),
-                      max_size=4)
-
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(tables, st.lists(st.integers(0, 255), min_size=2304, max_size=2304))
-    def check(rows, pixels):
-        path = tmp_path / "any.csv"
-        good = ("3", " ".join(map(str, pixels)), "Training")
-        with open(path, "w", newline="") as file:
-            csv.writer(file).writerows([("emotion", "pixels", "Usage"), good, *rows])
-        try:
-            faces, labels, _ = fer2013.read_csv(path)
-        except InputError as error:
-            assert rows and "any.csv" in str(error)
-            return
-        with open(path, newline="") as file:
-            read = [row for row in csv.DictReader(file) if any(row.values())]
-        assert [list(map(int, row["pixels"].split())) for row in read] == faces.reshape(len(faces), -1).tolist()
-        assert [int(row["emotion"]) for row in read] == labels.tolist()
-
-    check()
 
 
 @pytest.mark.parametrize("numbered", [False, True])
@@ -224,7 +187,7 @@ def test_labels_that_are_not_one_hot_are_refused(small_set, tmp_path):
     one_hot[5] = 0
     np.save(tmp_path / "flabels.npy", one_hot)
     (tmp_path / "fdataX.sha256").unlink()
-    with pytest.raises(InputError, match="flabels.npy has a row without a single 1"):
+    with pytest.raises(InputError, match=r"flabels.npy has no row, or one without a single 1"):
         fer2013.load_dataset(tmp_path)
 
 

@@ -57,13 +57,3 @@ def test_the_timeline_stacks_probabilities_of_each_face():
     assert [axes.get_ylabel() for axes in rows] == ["face 1", "face 2"]
     angry = rows[1].collections[0].get_paths()[0].vertices
     assert angry[:, 0].min() == 2 and 4.8 < angry[:, 0].max() < 5 and angry[:, 1].max() == 1
-
-
-def test_the_architecture_has_a_block_for_each_size():
-    import keras
-
-    model = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(8, 3, padding="same"),
-                              keras.layers.MaxPooling2D(), keras.layers.Flatten(), keras.layers.Dense(7)])
-    axes, = figures.plot_architecture(model).axes
-    assert texts(axes)[:4] == ["1\n48 × 48", "8\n48 × 48", "8\n24 × 24", "7"]
-    assert axes.get_title() == f"{model.count_params():,} parameters"
