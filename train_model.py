@@ -96,11 +96,11 @@ def main(argv=None):
         model, history = training.train((faces, targets), validation, settings, checkpoint, args.resume,
                                         teachers[-1].get_weights() if teachers else None)
     except KeyboardInterrupt:
-        if not checkpoint.exists() or training.read_checkpoint(checkpoint)[0] != settings:
+        kept, done, _ = training.read_checkpoint(checkpoint) if checkpoint.exists() else (None, (), ())
+        if kept != settings:
             raise
-        done = len(training.read_checkpoint(checkpoint)[1])
-        raise KeyboardInterrupt(f"{done} of {pluralise(settings['epochs'], 'epoch')} are kept, and the model is as it "
-                                "was; give the same command with --resume to go on") from None
+        raise KeyboardInterrupt(f"{len(done)} of {pluralise(settings['epochs'], 'epoch')} are kept, and the model is "
+                                "as it was; give the same command with --resume to go on") from None
     temperature = training.calibrate(model, *validation)
     print(f"calibrated on the validation faces: temperature {temperature:.2f}")
 

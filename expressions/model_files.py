@@ -49,9 +49,12 @@ def save_model(model, folder, extra=None):
     """
     if not _weights_are_finite(model):
         raise InputError(f"not all weights of the network are numbers, so {folder} was left as it was: train it again")
-    config, onnx_file = model_config(model), to_onnx(model)
+    onnx_file, tree = to_onnx(model), {**json.loads(model.to_json()), "expressions": EXPRESSIONS}
+    for layer in tree["config"]["layers"]:  # without initial values, which the weights replace
+        layer["config"] = {name: value for name, value in layer["config"].items()
+                           if value is not None and not name.endswith("_initializer")}
     writers = {
-        "model.json": lambda path: path.write_text(json.dumps(config, indent=1) + "\n", "utf-8", newline="\n"),
+        "model.json": lambda path: path.write_text(json.dumps(tree, indent=1) + "\n", "utf-8", newline="\n"),
         "model.weights.h5": model.save_weights,
         "model.onnx": lambda path: path.write_bytes(onnx_file),
         **(extra or {})}
@@ -81,15 +84,6 @@ def load_model(folder=MODELS):
 
 def _weights_are_finite(model):
     return all(np.isfinite(values).all() for values in model.get_weights())
-
-
-def model_config(model):
-    """Return the network's layers as Keras's JSON tree, without initial values, and the names of its outputs."""
-    tree = json.loads(model.to_json())
-    for layer in tree["config"]["layers"]:
-        layer["config"] = {name: value for name, value in layer["config"].items()
-                           if value is not None and not name.endswith("_initializer")}
-    return {**tree, "expressions": EXPRESSIONS}
 
 
 def read_model_config(path):

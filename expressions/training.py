@@ -66,8 +66,8 @@ def soft_targets(source, labels, votes, rows):
 def vote_probabilities(votes, labels, rows):
     """Return the probability of each FER2013 label for a face with these FER+ votes, float (N, 7).
 
-    A logistic regression on the votes' logarithms, fitted to `rows`: who voted for FER+ saw fear, for example, far
-    more seldom than who labelled FER2013. Raises InputError.
+    A logistic regression on the votes' logarithms, fitted to `rows`: the voters saw fear, for example, far more seldom
+    than who labelled FER2013. Raises InputError.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -154,13 +154,6 @@ def learning_rates(main_steps, fine_tuning_steps, max_lr):
                                       cycle(fine_tuning_steps, max_lr * FINE_TUNING_LR)]))
 
 
-def cpu_has_bfloat16():
-    """Return whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX); without that it is slower."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 def compile_model(config, rates):
     """Return the network ready to train with these learning rates, in bfloat16 where the processor has that."""
     import keras
@@ -170,7 +163,10 @@ def compile_model(config, rates):
             index = keras.ops.minimum(keras.ops.cast(step, "int32"), len(rates) - 1)
             return keras.ops.take(keras.ops.convert_to_tensor(rates), index)
 
-    keras.mixed_precision.set_global_policy("mixed_bfloat16" if cpu_has_bfloat16() else "float32")
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    fast = "avx512_bf16" in flags or "amx_bf16" in flags  # without these instructions bfloat16 is the slower one
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if fast else "float32")
     model = build_model(config.filters, config.pooling, size=None)
     model.compile(
         optimizer=keras.optimizers.SGD(Rates(), momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY),

@@ -46,20 +46,14 @@ def test_a_csv_without_usage_has_no_splits(small_set, tmp_path):
     assert fer2013.read_csv(path)[2] is None
 
 
-def broken(rows, number, field, value):
-    """The rows of a CSV with one field of one row replaced."""
-    fields = rows[number].split(",")
-    fields[field] = value
-    return [*rows[:number], ",".join(fields), *rows[number + 1:]]
-
-
 @pytest.mark.filterwarnings("error:loadtxt")
 @pytest.mark.parametrize("field, value", [
     *((1, " ".join(["1"] * 2303 + end)) for end in ([], ["1", "1"], ["256"], ["-1"], ["1.5"])),
     (1, ""), (0, "7"), (0, "1.0"), (0, ""), (2, "Test")])
 def test_a_bad_row_is_named(small_set, tmp_path, field, value):
-    path = tmp_path / "fer2013.csv"
-    path.write_text("\n".join(broken(csv_text(*small_set).splitlines(), 42, field, value)))
+    path, rows = tmp_path / "fer2013.csv", [row.split(",") for row in csv_text(*small_set).splitlines()]
+    rows[42][field] = value
+    path.write_text("\n".join(map(",".join, rows)))
     with pytest.raises(InputError) as refusal:
         fer2013.read_csv(path)
     assert_refused(refusal, "fer2013.csv, row 42 (line 43) is damaged: it needs 2,304 pixels from 0 to 255")

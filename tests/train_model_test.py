@@ -32,7 +32,7 @@ def noted(monkeypatch):
     given = {}
 
     def train(training_part, validation_part, settings, *rest):
-        given.update(training=training_part, validation=validation_part, settings=settings)
+        given.update(training=training_part, validation=validation_part, settings=settings, rest=rest)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "train", train)
@@ -93,23 +93,12 @@ def test_an_interrupted_training_says_how_to_go_on_and_is_resumed(chain, tmp_pat
     assert "GlobalAveragePooling2D" in (tmp_path / "model.json").read_text()
 
 
-def test_the_last_model_after_after_is_fine_tuned_with_all_as_teachers(chain, tmp_path, monkeypatch):
-    given = {}
-
-    def distil(targets, faces, teachers):
-        given["teachers"] = len(teachers)
-        return targets
-
-    def train(parts, validation, settings, checkpoint, resume, initial_weights):
-        given.update(settings=settings, weights=initial_weights)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "distillation_targets", distil)
-    monkeypatch.setattr(training, "train", train)
+def test_the_last_model_after_after_is_fine_tuned_with_all_as_teachers(chain, tmp_path, noted, monkeypatch):
+    monkeypatch.setattr(training, "distillation_targets", lambda targets, faces, teachers: len(teachers))
     folder = chain[0] / "models"
     run("--data", chain[0], "--models", tmp_path, "--after", folder, folder)
-    assert given["teachers"] == 2 and given["settings"]["epochs"] == 16
-    for found, expected in zip(given["weights"], model_files.load_model(folder).get_weights()):
+    assert noted["training"][1] == 2 and noted["settings"]["epochs"] == 16
+    for found, expected in zip(noted["rest"][2], model_files.load_model(folder).get_weights()):
         np.testing.assert_array_equal(found, expected)
 
 
