@@ -14,29 +14,27 @@ import csv
 import math
 import sys
 import threading
-import time
 from pathlib import Path
 
 import cv2
 
 from expressions import camera
 from expressions.artifacts import refuse_overwriting
-from expressions.console import InputError, pluralise, print_status, run, script_parser
+from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
 from expressions.drawing import draw_countdown, draw_faces
 from expressions.images import is_uniform, output_path, with_writable_suffix, write_image
 from expressions.recognition import add_detector_arguments, face_row, recogniser_of
 from expressions.tables import safe_cell
 
 TITLE = "space takes the picture - q quits"
-WARMUP_FRAMES = 30  # that a camera takes to get exposure and white balance right: about a second
+SETTLING = 1.2  # seconds that a camera takes to get exposure and white balance right
 
 
 def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("source", nargs="?", default="0", help="camera number, video file or address (default: 0)")
     parser.add_argument("--now", action="store_true", help="take the picture without preview and countdown")
-    parser.add_argument("--countdown", type=camera.seconds_argument, default=3, metavar="SECONDS",
-                        help="default: %(default)s")
+    parser.add_argument("--countdown", type=positive_int, default=3, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="the image to write; output_<name> is written beside it")
     parser.add_argument("--show", action="store_true", help="open a window with the recognised image")
     add_detector_arguments(parser)
@@ -49,77 +47,46 @@ def parse_arguments(argv):
     return args
 
 
-def take_now(frames):
-    """Return the frame after the camera has settled, or the last one of a shorter video; None if there is none."""
-    image = None
-    for number, (_, frame) in enumerate(frames):
-        image = frame
-        if number == WARMUP_FRAMES:
-            break
-    return image
+def take_picture(source, seconds, has_window):
+    """Return the frame at the end of a countdown, or the last one of a shorter video; None if the user quits.
 
-
-def take_after_countdown(items, seconds):
-    """Return the frame at the end of a countdown in a window, at a press of space, or a shorter video's last one.
-
-    `items` are what camera.latest yields. Returns the frame, or None if there is none, and whether the user quit.
+    With a window it shows what the camera sees, and is over at a press of space. Raises InputError.
     """
-    image, end = None, math.inf
-    for item in items:
-        if item:
-            end = time.monotonic() + seconds if image is None else end
-            image = item[1]
-        if image is None:
-            continue
-        seconds_left = end - time.monotonic()
-        mirrored = cv2.flip(image, 1)
-        draw_countdown(mirrored, math.ceil(seconds_left))
-        camera.show(TITLE, mirrored)
-        key = camera.pressed_key(TITLE)
-        if key == "q":
-            return image, True
-        if key == " " or seconds_left <= 0:
-            break
-    return image, False
-
-
-def take_picture(args):
-    """Open the camera and take the picture; None if the user quits. Raises InputError."""
-    with_window = not args.now and camera.can_show()
-    if not args.now and not with_window:
-        print_status("there is no display for a preview: taking the picture now", args.quiet)
-    frames, has_quit = camera.open_camera(args.source).frames, False
-    if with_window:
-        playing = threading.Event()
-        playing.set()
-        frames = camera.latest(camera.read_camera(frames, camera.is_live(args.source), playing))
-    with contextlib.closing(frames):
-        if with_window:
-            image, has_quit = take_after_countdown(frames, args.countdown)
-            cv2.destroyAllWindows()
-        else:
-            image = take_now(frames)
-    if has_quit:
-        return None
-    if image is None:
-        raise InputError(f"{args.source} opens but gives no image: close other programs that use it, or check the file")
-    if is_uniform(image):
-        raise InputError(f"{args.source} gives nothing but one flat colour: uncover the lens, or make some light")
+    playing, image, key, seconds_left = threading.Event(), None, "", seconds
+    playing.set()
+    with contextlib.closing(camera.watch(source, playing)) as items:
+        for item in items:
+            if item:
+                seconds_left, image = seconds - item[0], item[1]
+            if image is not None and has_window:
+                preview = cv2.flip(image, 1)
+                draw_countdown(preview, math.ceil(seconds_left))
+                key = camera.show(TITLE, preview)
+            if key == "q":
+                return None
+            if key == " " or seconds_left <= 0:
+                break
+    if image is None or is_uniform(image):
+        raise InputError(f"{source} gives nothing but one flat colour, or no image: uncover the lens, make some light")
     return image
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     recogniser = recogniser_of(args)  # says at once if it cannot be loaded
-    image = take_picture(args)
+    has_window = not args.now and camera.can_show()
+    if not args.now and not has_window:
+        print_status("there is no display for a preview: taking the picture now", args.quiet)
+    image = take_picture(args.source, args.countdown if has_window else SETTLING, has_window)
     if image is None:
         print_status("no picture was taken", args.quiet)
         return
+    if has_window:
+        cv2.destroyAllWindows()
     write_image(args.output, image)
     faces = recogniser(image)
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    for number, face in enumerate(faces, start=1):
-        table.writerow([safe_cell(args.output), *face_row(number, face)[:7]])
+    rows = [[safe_cell(args.output), *face_row(number, face)] for number, face in enumerate(faces, start=1)]
+    csv.writer(sys.stdout, lineterminator="\n").writerows(row[:8] for row in rows)
     draw_faces(image, faces)
     write_image(args.recognised, image)
     print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(faces), 'face')}", args.quiet)

@@ -2,6 +2,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from windows import wait_until
 
 import recognise_video
 from expressions.console import InputError
+from expressions.labels import EXPRESSIONS
 from expressions.tables import VIDEO_COLUMNS
+from expressions.video import read_video
 
 MILLISECOND = Fraction(1, 1000)
 TIMES = [50 * number + (15 if number % 3 == 0 and number else 0) for number in range(30)]  # ms, every third frame late
@@ -121,7 +124,7 @@ def test_the_table_has_a_row_for_each_face_and_frame(recognised):
         number = int(row["frame"])
         assert float(row["time"]) * 1000 == pytest.approx(TIMES[number], abs=1)
         assert float(row["x"]) + float(row["width"]) / 2 == pytest.approx(4 * number + 134, abs=15)
-        probabilities = [float(row[name]) for name in VIDEO_COLUMNS[9:]]
+        probabilities = [float(row[name]) for name in EXPRESSIONS]
         assert sum(probabilities) == pytest.approx(1, abs=1e-3)
         assert float(row["probability"]) == float(row[row["expression"]]) > max(probabilities) - 0.2
 
@@ -148,9 +151,9 @@ def test_what_cannot_be_is_refused_and_nothing_written_over(clip, portrait, tmp_
     video = tmp_path / "a.mp4"
     video.write_bytes(clip.read_bytes())
     for arguments, words in (([video, "--output", video], "written over"), ([video, "--csv", "b.csv", "--output",
-                             "b.csv"], "not an .mp4"), ([video, "--output", "x.avi"], "x.avi is not an .mp4"),
+                             "b.csv"], "written over"), ([video, "--output", "x.avi"], "x.avi is not an .mp4"),
                              ([video, "--plot", "x.jpg"], "x.jpg"), ([video, "--no-video"], "nothing to write"),
-                             ([portrait[1]], "recognise_image.py"), (["none.mp4"], "none.mp4 is not a file")):
+                             ([portrait[1]], "recognise_image.py"), (["none.mp4"], "none.mp4 does not open")):
         with pytest.raises(InputError, match=words):
             recognise_video.main([*map(str, arguments), "--quiet"])
     assert video.read_bytes() == clip.read_bytes() and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
@@ -159,15 +162,11 @@ def test_what_cannot_be_is_refused_and_nothing_written_over(clip, portrait, tmp_
 def test_of_a_damaged_video_what_was_done_is_kept_and_the_damage_told(clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def damaged(frames, errors, original=recognise_video.until_damaged):
-        def until_the_tenth():
-            for number, item in enumerate(frames):
-                if number == 10:
-                    raise InputError("clip.mkv is damaged after frame 10 (bad): mend or convert it")
-                yield item
-        return original(until_the_tenth(), errors)
-    monkeypatch.setattr(recognise_video, "until_damaged", damaged)
-    with pytest.raises(InputError, match=r"damaged after frame 10 .*; out.mp4, faces.csv ends there"):
+    def damaged(*arguments):
+        yield from itertools.islice(read_video(*arguments), 10)
+        raise InputError("clip.mkv is damaged")
+    monkeypatch.setattr(recognise_video, "read_video", damaged)
+    with pytest.raises(InputError, match=r"is damaged; out.mp4, faces.csv ends there"):
         recognise_video.main([str(clip), "--output", "out.mp4", "--table", "faces.csv", "--quiet"])
     assert len(read_with_opencv("out.mp4")) == 10 and len(rows_of("faces.csv")) == 5
 

@@ -3,7 +3,6 @@ import http.server
 import itertools
 import struct
 import threading
-from fractions import Fraction
 
 import av
 import cv2
@@ -13,7 +12,7 @@ from conftest import write_video
 
 from expressions import video
 from expressions.console import InputError
-from expressions.video import open_stream, open_video, prefetch, read_video, video_writer
+from expressions.video import open_video, prefetch, read_video, video_writer
 
 
 def read(path):
@@ -29,7 +28,7 @@ def clip(tmp_path):
 
 def test_frames_come_at_their_times(clip):
     frames = read(clip)
-    assert [seconds for seconds, _ in frames] == [Fraction(number, 25) for number in range(10)]
+    assert [seconds for seconds, _ in frames] == [number / 25 for number in range(10)]
     levels = [frame.mean() for _, frame in frames]
     np.testing.assert_allclose(levels, 20 * np.arange(10), atol=4)
 
@@ -64,12 +63,12 @@ def test_a_title_in_another_encoding_does_no_harm(tmp_path):
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("text.mp4", b"not a video\n" * 100, "does not open as a video"),
     ("empty.mp4", b"", "does not open as a video"),
-    ("list.mp4", b"ffconcat version 1.0\nfile clip.mp4\n", "is not a video"),
-    ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n#EXT-X-ENDLIST\n", "is not a video"),
+    ("list.mp4", b"ffconcat version 1.0\nfile clip.mp4\n", "list of other files"),
+    ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n#EXT-X-ENDLIST\n", "list of other"),
     ("session.mp4", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-     "is not a video"),
+     "list of other files"),
     ("image.mp4", cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes(), "recognise_image.py"),
-    ("none.mp4", None, "is not a file")])
+    ("none.mp4", None, "No such file")])
 def test_what_is_no_video_is_refused_in_a_sentence(clip, name, content, words):
     path = clip.with_name(name)
     if content is not None:
@@ -89,10 +88,10 @@ def test_a_file_that_is_cut_short_or_has_no_frames_is_refused(clip, tmp_path, mo
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         samples.rate = 8000
         file.mux(stream.encode(samples))
-    with pytest.raises(InputError, match=r"is not a video|only sound"):
+    with pytest.raises(InputError, match="video"):
         open_video(sound)
     monkeypatch.setattr(video, "MAX_PIXELS", 64 * 96 - 1)
-    with pytest.raises(InputError, match="96 x 64, more than 6,143 pixels"):
+    with pytest.raises(InputError, match="more than 6,143 pixels"):
         open_video(clip)
 
 
@@ -114,7 +113,7 @@ def test_a_damaged_video_gives_the_frames_before_the_damage_and_a_sentence(tmp_p
         broken = type("Broken", (), {"stream": stream, "decode": decode_error})()
         damaged = type("Damaged", (), {"start_time": 0, "name": str(path), "demux": lambda *_: [*packets, broken]})()
         frames = []
-        with pytest.raises(InputError, match=r"lossless.mkv is damaged after frame \d+ \(.*mend or convert it"):
+        with pytest.raises(InputError, match=r"lossless.mkv is damaged or breaks off after frame \d+ \(.*convert it"):
             frames.extend(read_video(damaged, stream))
 
 
@@ -159,25 +158,25 @@ def test_a_stream_is_read_and_a_list_of_addresses_only_where_its_own_was_given(c
                      "/list.mp4": f"ffconcat version 1.0\nfile {server.address}/secret.ts\n".encode()}
     for name in ("/a.ts", "/live.m3u8?token=1", "/live.m3u8"):
         server.files.setdefault(name, playlist)
-        with open_stream(server.address + name) as file:
+        with open_video(server.address + name, is_stream=True) as file:
             assert len(list(read_video(file, file.streams.video[0]))) == 10
     server.asked.clear()
     for name in ("/film.mp4", "/list.mp4"):
         with pytest.raises(InputError, match="video"):
-            open_stream(server.address + name)
+            open_video(server.address + name, is_stream=True)
     clip.with_name("local.mp4").write_bytes(playlist)
     with pytest.raises(InputError):
         open_video(clip.with_name("local.mp4"))
     assert set(server.asked) == {"/film.mp4", "/list.mp4"}  # and nothing that these name
     with pytest.raises(InputError):
-        open_stream(f"file://{clip}")
+        open_video(f"file://{clip}", is_stream=True)
 
 
 def test_a_stream_that_sends_nothing_is_given_up(server, monkeypatch):
     monkeypatch.setattr(video, "OPEN_TIMEOUT", 0.5)
     server.files["/silent.ts"] = None
-    with pytest.raises(InputError, match=r"silent.ts sends nothing for 0.5 seconds"):
-        open_stream(f"{server.address}/silent.ts")
+    with pytest.raises(InputError, match="silent.ts does not open"):
+        open_video(f"{server.address}/silent.ts", is_stream=True)
 
 
 def test_prefetch_keeps_the_order_works_ahead_and_passes_errors_on():
@@ -207,7 +206,7 @@ def test_prefetch_keeps_the_order_works_ahead_and_passes_errors_on():
 def test_written_colours_are_those_of_bt601(tmp_path, size):
     bgr = [(200, 40, 40), (40, 180, 60), (30, 50, 210), (120, 120, 120)]
     frame = np.concatenate([np.full((size[0], size[1] // 4, 3), colour, np.uint8) for colour in bgr], axis=1)
-    with video_writer(tmp_path / "out.mp4", 25, Fraction(1, 25)) as writer:
+    with video_writer(tmp_path / "out.mp4") as writer:
         writer.write(frame, 0)
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert file.streams.video[0].codec_context.colorspace == 6  # BT.601, said in the file
@@ -227,19 +226,19 @@ def test_written_colours_are_those_of_bt601(tmp_path, size):
 def test_odd_sizes_become_even_and_later_frames_are_fitted_to_the_first(tmp_path):
     path = tmp_path / "out.mp4"
     sizes = [(75, 101), (75, 101), (76, 102), (77, 103), (40, 60)]
-    with video_writer(path, 25, Fraction(1, 1000)) as writer:
+    with video_writer(path) as writer:
         for number, (height, width) in enumerate(sizes):
             writer.write(np.full((height, width, 3), 100, np.uint8), [0, 0.1, 0.1, 0.25, 0.5][number])
     frames = read(path)
     assert {frame.shape for _, frame in frames} == {(76, 102, 3)}
-    assert [float(seconds) for seconds, _ in frames] == [0, 0.1, 0.101, 0.25, 0.5]  # times grow
+    assert [seconds for seconds, _ in frames] == pytest.approx([0, 0.1, 0.1 + 1 / 120_000, 0.25, 0.5], abs=1e-9)
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # plays while it downloads
 
 
 def test_an_error_leaves_the_old_video(tmp_path):
     path = tmp_path / "out.mp4"
     path.write_text("old")
-    with pytest.raises(RuntimeError), video_writer(path, 25, Fraction(1, 25)) as writer:
+    with pytest.raises(RuntimeError), video_writer(path) as writer:
         writer.write(np.zeros((64, 64, 3), np.uint8), 0)
         raise RuntimeError
     assert path.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
