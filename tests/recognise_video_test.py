@@ -1,20 +1,17 @@
 """recognise_video.py: every frame at its time with its face and the sound; tables; plots; what is kept at a bad end."""
 import contextlib
-import csv
 import io
 import itertools
 import json
 import signal
-import subprocess
-import sys
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, write_video
-from windows import wait_until
+from conftest import write_video
+from windows import RunningScript, frames_of, rows_of
 
 import recognise_video
 from expressions.console import InputError
@@ -68,27 +65,16 @@ def recognised(clip, tmp_path_factory):
     return folder, message.getvalue()
 
 
-def read(path):
-    """The frames uint8 BGR (h, w, 3) of a finished video."""
-    capture = cv2.VideoCapture(str(path))
-    return [frame for _, frame in iter(capture.read, (False, None))]
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_every_frame_is_there_at_its_time(recognised, frames):
     folder, message = recognised
     assert "wrote clip_recognised.mp4, faces.csv, faces.png: 30 frames, 25 face detections" in message
-    written = read(folder / "clip_recognised.mp4")
+    times, written = zip(*frames_of(folder / "clip_recognised.mp4"))
     assert len(written) == 30 and written[0].shape == (300, 402, 3)
     for number in range(30):  # each frame is its own: the portrait has moved on
         difference = np.abs(written[number][:, :401].astype(int) - frames[number]).max(axis=2) > 40
         assert difference.mean() < 0.15, number
+    assert [round(seconds * 1000) for seconds in times] == TIMES
     with av.open(str(folder / "clip_recognised.mp4")) as file:
-        assert [round(frame.time * 1000) for frame in file.decode(video=0)] == TIMES
         context = file.streams.video[0].codec_context
         assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
 
@@ -110,7 +96,7 @@ def test_sound_that_mp4_holds_is_copied_bit_for_bit(recognised, tmp_path):
         with av.open(str(path)) as file:
             return [bytes(packet) for packet in file.demux(audio=0) if packet.size]
     assert packets(tmp_path / "again.mp4") == packets(first)
-    assert len(read(tmp_path / "again.mp4")) == 30
+    assert len(frames_of(tmp_path / "again.mp4")) == 30
 
 
 def test_the_table_has_a_row_for_each_face_and_frame(recognised):
@@ -162,19 +148,15 @@ def test_of_a_damaged_video_what_was_done_is_kept_and_the_damage_told(clip, tmp_
     monkeypatch.setattr(recognise_video, "read_video", damaged)
     with pytest.raises(InputError, match=r"is damaged; out.mp4, faces.csv ends there"):
         recognise_video.main([str(clip), "--output", "out.mp4", "--table", "faces.csv", "--quiet"])
-    assert len(read("out.mp4")) == 10 and len(rows_of("faces.csv")) == 5
+    assert len(frames_of("out.mp4")) == 10 and len(rows_of("faces.csv")) == 5
 
 
 def test_ctrl_c_leaves_a_playable_video_and_a_table_of_what_was_done(portrait, tmp_path):
     long = write_video(tmp_path / "long.mp4", [cv2.resize(portrait[0], (256, 300))] * 1000)
-    process = subprocess.Popen([sys.executable, str(ROOT / "recognise_video.py"), str(long), "--table", "faces.csv"],
-                               cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # pytest may ignore it
-    table = tmp_path / "faces.csv"
-    wait_until(lambda: table.exists() and table.read_text().count("\n") > 20, process)
-    process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "Traceback" not in message and "run it again" in message, message
-    written = len(read(tmp_path / "long_recognised.mp4"))
+    script = RunningScript(tmp_path, "recognise_video.py", long, "--table", "faces.csv")
+    script.wait_for_rows(20)
+    script.process.send_signal(signal.SIGINT)
+    assert "run it again" in script.finish(status=130)
+    written, table = len(frames_of(tmp_path / "long_recognised.mp4")), tmp_path / "faces.csv"
     assert 0 < written < 1000 and abs(len(rows_of(table)) - written) <= 1
     assert not list(tmp_path.glob(".*"))

@@ -1,15 +1,12 @@
 """webcam_live.py: in a real window, without a display, and however it ends."""
-import csv
 import signal
-import subprocess
-import sys
 
 import av
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, write_video
-from windows import ScriptInWindow, wait_until
+from conftest import write_video
+from windows import RunningScript, ScriptInWindow, frames_of, rows_of
 
 import webcam_live
 from expressions import camera, drawing
@@ -53,22 +50,6 @@ def live(endless, portrait, tmp_path, display):
     session.process.kill()
 
 
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def read_frames(path):
-    """(seconds, frame uint8 BGR) of a finished video."""
-    with av.open(str(path)) as file:
-        return [(frame.time, frame.to_ndarray(format="bgr24")) for frame in file.decode(video=0)]
-
-
-def has_rows(path, number):
-    """A condition: the table, which grows row by row, has so many whole rows."""
-    return lambda: path.exists() and path.read_text().count("\n") > number
-
-
 def strip_of(image):
     """The grey of the strip, which is on the left of the mirrored window."""
     return int(image[200, 20, 0])
@@ -84,32 +65,31 @@ def shows(text):
 
 
 def test_the_window_is_mirrored_and_files_are_not_and_keys_do_what_h_says(live, tmp_path):
-    wait_until(has_rows(tmp_path / "faces.csv", 3), live.process)
+    live.wait_for_rows()
     live.press("h")
     for line in webcam_live.KEYS:
-        live.wait_until(shows(line))
+        live.wait_to_show(shows(line))
     live.press("r")  # ends the recording that --record began
-    wait_until((tmp_path / "live.mp4").exists, live.process)
+    live.wait_until((tmp_path / "live.mp4").exists)
     live.press("r")
-    strip = strip_of(live.wait_until(shows("recording")))
-    live.wait_until(lambda image: abs(strip_of(image) - strip) > 20)
+    strip = strip_of(live.wait_to_show(shows("recording")))
+    live.wait_to_show(lambda image: abs(strip_of(image) - strip) > 20)
     live.press("r")
-    [recording] = wait_until(lambda: list(tmp_path.glob("recording_*.mp4")), live.process)
+    [recording] = live.wait_until(lambda: list(tmp_path.glob("recording_*.mp4")))
 
     live.press("space")
-    paused = live.wait_until(shows("paused"))
+    paused = live.wait_to_show(shows("paused"))
     live.press("s")
-    [snapshot] = wait_until(lambda: list(tmp_path.glob("snapshot_*.jpg")), live.process)
+    [snapshot] = live.wait_until(lambda: list(tmp_path.glob("snapshot_*.jpg")))
     strip = int(cv2.imread(str(snapshot))[200, 280, 0])
     assert abs(strip - strip_of(paused)) < 12  # not mirrored: in the snapshot the strip is on the right
     live.press("space")
-    live.wait_until(lambda image: abs(strip_of(image) - strip) > 20)
+    live.wait_to_show(lambda image: abs(strip_of(image) - strip) > 20)
     live.press("q")
-    status, message = live.finish()
-    assert status == 0 and "Traceback" not in message, message
+    message = live.finish()
     assert f"wrote {snapshot.name}" in message and "wrote live.mp4" in message
 
-    frames = read_frames(tmp_path / recording.name)
+    frames = frames_of(tmp_path / recording.name)
     assert f"wrote {recording.name}" in message and frames[0][0] == 0 and len(frames) > 1
     for _, frame in frames:
         assert frame[60:200, 262:296].std() < 6 < frame[60:200, 4:38].std()  # the strip is on the right
@@ -119,38 +99,35 @@ def test_the_window_is_mirrored_and_files_are_not_and_keys_do_what_h_says(live, 
         assert abs(float(row["x"]) + float(row["width"]) / 2 - 134) < 12  # where she is, not her mirror image
 
 
+def assert_whole(folder):
+    """The recording and the table of a run that ended early are whole, and nothing else is left."""
+    assert len(frames_of(folder / "live.mp4")) > 2 and len(rows_of(folder / "faces.csv")) >= 3
+    assert {path.name for path in folder.iterdir()} - {"display"} == {"faces.csv", "live.mp4"}
+
+
 @pytest.mark.parametrize("how", ["X", "Escape"])
 def test_closing_the_window_keeps_the_recording_and_the_table(live, tmp_path, how):
-    wait_until(has_rows(tmp_path / "faces.csv", 3), live.process)
-    live.close() if how == "X" else live.press("Escape")
-    status, message = live.finish()
-    assert status == 0 and "Traceback" not in message, message
-    assert len(read_frames(tmp_path / "live.mp4")) > 2 and len(rows_of(tmp_path / "faces.csv")) >= 3
-    assert {path.name for path in tmp_path.iterdir()} == {"display", "faces.csv", "live.mp4"}
+    live.wait_for_rows()
+    live.press(how)
+    live.finish()
+    assert_whole(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_ends_a_run_with_a_whole_recording_and_table(endless, tmp_path, name):
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "webcam_live.py"), str(endless), "--record", "live.mp4", "--table", "faces.csv"],
-        cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job ignores it
-    wait_until(has_rows(tmp_path / "faces.csv", 3), process)
-    process.send_signal(getattr(signal, name))
-    message = process.communicate(timeout=180)[1]
-    assert process.returncode == 130 and "Traceback" not in message and "whole" in message, message
-    assert len(read_frames(tmp_path / "live.mp4")) > 2 and len(rows_of(tmp_path / "faces.csv")) >= 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces.csv", "live.mp4"]
+def test_a_signal_ends_a_run_with_a_whole_recording_and_table(endless, tmp_path, no_display, name):
+    script = RunningScript(tmp_path, "webcam_live.py", endless, "--record", "live.mp4", "--table", "faces.csv")
+    script.wait_for_rows()
+    script.process.send_signal(getattr(signal, name))
+    assert "whole" in script.finish(status=130)
+    assert_whole(tmp_path)
 
 
 def test_without_a_display_it_records_until_the_source_ends(short, capsys):
     with pytest.raises(InputError, match=r"no display.*--record.*--table"):
         webcam_live.main([str(short)])
     webcam_live.main([str(short), "--record", "live.mp4", "--table", "faces.json"])
-    frames = read_frames("live.mp4")
-    assert "wrote live.mp4" in capsys.readouterr().err
-    times = np.array([float(seconds) for seconds, _ in frames])
-    assert 0 < len(frames) <= 25 and times[-1] <= 24 / 25 + 1e-3
+    times = np.array([seconds for seconds, _ in frames_of("live.mp4")])
+    assert "wrote live.mp4" in capsys.readouterr().err and 0 < len(times) <= 25 and times[-1] <= 24 / 25 + 1e-3
     np.testing.assert_allclose(times * 25, np.round(times * 25), atol=0.03)  # the file's own times
 
 
@@ -158,7 +135,7 @@ def test_seconds_end_a_run(short, monkeypatch):
     frame = np.zeros((64, 64, 3), np.uint8)
     monkeypatch.setattr(camera, "watch", lambda *_: (item for item in [(0.5, frame), None, (0.9, frame), (1.0, None)]))
     webcam_live.main(["--record", "live.mp4", "--seconds", "1", "--quiet"])
-    assert len(read_frames("live.mp4")) == 2
+    assert len(frames_of("live.mp4")) == 2
 
 
 def test_a_camera_that_is_unplugged_ends_with_a_sentence_and_a_whole_recording(short, monkeypatch):
@@ -166,7 +143,7 @@ def test_a_camera_that_is_unplugged_ends_with_a_sentence_and_a_whole_recording(s
     monkeypatch.setattr(camera, "open_camera", lambda _: (frames, lambda: None))
     with pytest.raises(InputError, match=r"0 gives no images any more: plug it in.*whole"):
         webcam_live.main(["0", "--record", "live.mp4", "--quiet"])
-    assert 0 < len(read_frames("live.mp4")) <= 5
+    assert 0 < len(frames_of("live.mp4")) <= 5
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
