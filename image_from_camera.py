@@ -78,11 +78,11 @@ def main(argv=None):
     if not args.now and not has_window:
         print_status("there is no display for a preview: taking the picture now", args.quiet)
     image = take_picture(args.source, args.countdown if has_window else SETTLING, has_window)
+    if has_window:
+        cv2.destroyAllWindows()
     if image is None:
         print_status("no picture was taken", args.quiet)
         return
-    if has_window:
-        cv2.destroyAllWindows()
     write_image(args.output, image)
     faces = recogniser(image)
     rows = [[safe_cell(args.output), *face_row(number, face)] for number, face in enumerate(faces, start=1)]

@@ -64,24 +64,24 @@ class LiveSession:
         self.shows_keys = False
 
     def run(self):
-        """Take what the camera gives until the user quits, --seconds are over or the source ends. Raises InputError."""
+        """Recognise and keep what comes until the user quits, --seconds are over or the source ends.
+
+        Raises InputError.
+        """
         with contextlib.closing(camera.watch(self.args.source, self.playing)) as items:
             for item in items:
                 if item and self.playing.is_set():
-                    if self.args.seconds and item[0] >= self.args.seconds:
+                    self.seconds, self.frame = item
+                    if self.args.seconds and self.seconds >= self.args.seconds:
                         return
-                    self.add_frame(*item)
-                if self.args.has_window and self.frame is not None and self.show() == "q":
+                    self.faces = self.process(*item)
+                    for face in self.faces if self.table else ():
+                        self.table.add([self.n_frames, f"{self.seconds:.3f}", *face_row(face.track_id, face)])
+                    if self.writer:
+                        self.writer.write(self.annotate(), self.seconds - self.began)
+                    self.n_frames += 1
+                if self.args.has_window and self.n_frames and self.show() == "q":
                     return
-
-    def add_frame(self, seconds, frame):
-        """Recognise the faces in the next frame; write their rows, and the frame if there is a recording."""
-        self.seconds, self.frame, self.faces = seconds, frame, self.process(seconds, frame)
-        for face in self.faces if self.table else ():
-            self.table.add([self.n_frames, f"{seconds:.3f}", *face_row(face.track_id, face)])
-        if self.writer:
-            self.writer.write(self.annotate(), seconds - self.began)
-        self.n_frames += 1
 
     def start_recording(self, path):
         """Begin a recording with the newest frame, if there is one."""

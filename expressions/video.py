@@ -42,9 +42,8 @@ def _open(path, source, formats, protocols, **options):
     try:
         video = av.open(source, options={"format_whitelist": formats, "protocol_whitelist": protocols}, **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path} does not open as a video ({getattr(error, 'strerror', None) or first_line(error)}): "
-                         "check it, and that it is whole, no list of other files and no image, which "
-                         "recognise_image.py takes") from None
+        raise InputError(f"{path} does not open as a video ({_reason(error)}): check that it is whole, no list of "
+                         "other files, and no image, which is for recognise_image.py") from None
     stream = next(iter(video.streams.video), None)
     if stream is None or stream.codec_context is None or stream.width * stream.height > MAX_PIXELS:
         video.close()
@@ -53,6 +52,11 @@ def _open(path, source, formats, protocols, **options):
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the file says
     stream.thread_type = "AUTO"
     return video
+
+
+def _reason(error):
+    timed_out = isinstance(error, av.error.ExitError)
+    return "nothing comes" if timed_out else getattr(error, "strerror", None) or first_line(error)
 
 
 def frame_rate(stream):
@@ -80,7 +84,7 @@ def read_video(video, stream, audio=None, packets=None):
                 packet.pts, packet.dts = packet.pts - begin, packet.dts - begin
                 packets.append(packet)
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
-        raise InputError(f"{video.name} is damaged or breaks off after frame {number} ({first_line(error)}): check the "
+        raise InputError(f"{video.name} is damaged or breaks off after frame {number} ({_reason(error)}): check the "
                          "connection, or mend or convert it") from None
 
 
