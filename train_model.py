@@ -85,6 +85,7 @@ def main(argv=None):
     checkpoint = args.models / "checkpoint.npz"
     settings = settings_of(args, checkpoint)
     (faces, targets), validation = prepare(args, settings)
+    shares = targets.mean(axis=0)
     args.models.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=args.models).close()  # whether it can be written to, before hours of training
     model_files.import_keras()
@@ -101,8 +102,10 @@ def main(argv=None):
             raise
         raise KeyboardInterrupt(f"{len(done)} of {pluralise(settings['epochs'], 'epoch')} are kept, and the model is "
                                 "as it was; give the same command with --resume to go on") from None
+    power = training.adjust_prior(model, *validation, shares)
     temperature = training.calibrate(model, *validation)
-    print(f"calibrated on the validation faces: temperature {temperature:.2f}")
+    print(f"adjusted to rare expressions (power {power:.2f}) and calibrated (temperature {temperature:.2f}) on the "
+          "validation faces")
 
     import pandas as pd
 

@@ -49,6 +49,8 @@ def run(main):
     except KeyboardInterrupt as error:
         reason = error.args[0] if error.args else "files that were finished are whole, the others as they were before"
         status, sentences = 130, [f"interrupted: {reason}"]
+    except ImportError as error:
+        sentences = [f"{first_line(error)}: pip install -r requirements.txt"]
     except MemoryError:
         sentences = ["the memory is full: close other programs, or give less at once"]
     except OSError as error:

@@ -27,6 +27,7 @@ def run_main(body, *flags, **options):
     ("raise KeyboardInterrupt", 130, "-c: interrupted: files that were finished are whole, the others as they were "
                                      "before\n"),
     ("raise KeyboardInterrupt('3 of 4 are kept')", 130, "-c: interrupted: 3 of 4 are kept\n"),
+    ("import no_such_package", 2, "-c: No module named 'no_such_package': pip install -r requirements.txt\n"),
     ("raise MemoryError", 2, "-c: the memory is full: close other programs, or give less at once\n"),
     ("1 / 0", 1, "-c: this is a fault of the program: ZeroDivisionError: division by zero; run it with --debug to see "
                  "where\n"),
