@@ -10,6 +10,7 @@ $ python webcam_live.py
 $ python webcam_live.py 1 --record me.mp4
 $ python webcam_live.py rtsp://camera.example/stream --table faces.csv --seconds 60
 """
+import collections
 import contextlib
 import dataclasses
 import threading
@@ -21,12 +22,13 @@ from expressions import camera
 from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, positive_int, print_status, run, script_parser
 from expressions.drawing import draw_faces, draw_overlay, draw_probability_bars
-from expressions.images import write_image
+from expressions.images import is_uniform, write_image
 from expressions.recognition import add_detector_arguments, face_row, recogniser_of
 from expressions.tables import VIDEO_COLUMNS, open_table, table_path
 from expressions.tracking import Tracker
 
 TITLE = "expressions - h lists the keys"
+UNIFORM = "one flat colour: is the lens covered?"
 KEYS = ("q  quit", "s  snapshot", "r  record, and stop", "space  pause", "h  these keys")
 
 
@@ -60,6 +62,7 @@ class LiveSession:
         self.playing = threading.Event()  # cleared while paused
         self.playing.set()
         self.n_frames, self.seconds, self.frame, self.faces = 0, 0, None, []  # the newest frame, its time and its Faces
+        self.times = collections.deque(maxlen=30)  # of the last frames, in seconds
         self.writer = None  # of the recording
         self.shows_keys = False
 
@@ -74,6 +77,7 @@ class LiveSession:
                     self.seconds, self.frame = item
                     if self.args.seconds and self.seconds >= self.args.seconds:
                         return
+                    self.times.append(self.seconds)
                     self.faces = self.process(*item)
                     for face in self.faces if self.table else ():
                         self.table.add([self.n_frames, f"{self.seconds:.3f}", *face_row(face.track_id, face)])
@@ -114,9 +118,10 @@ class LiveSession:
     def show(self):
         """Show the newest frame in the window; do what a pressed key other than q asks for, and return it."""
         image = self.annotate(not self.args.no_mirror)
-        lines = KEYS * self.shows_keys + ("recording",) * bool(self.writer) + ("paused",) * (not self.playing.is_set())
-        if lines:
-            draw_overlay(image, lines)
+        rate = (len(self.times) - 1) / max(self.times[-1] - self.times[0], 1e-3)
+        draw_overlay(image, (f"{rate:.0f} frames a second", *("recording",) * bool(self.writer),
+                             *("paused",) * (not self.playing.is_set()), *(UNIFORM,) * is_uniform(self.frame),
+                             *KEYS * self.shows_keys))
         key = camera.show(TITLE, image)
         if key == "h":
             self.shows_keys = not self.shows_keys

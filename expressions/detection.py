@@ -2,7 +2,7 @@
 
 A detector is any function: image uint8 BGR (h, w, 3) → boxes int (n, 4), each x, y, width, height in pixels, or
 (boxes, scores float (n,)), or (boxes, scores, landmarks float (n, 2 or more, 2)), which begin with the right and
-the left eye. `detect_faces`, with two cascades of OpenCV (Viola and Jones 2001), is the default one; yunet.YuNet is another.
+the left eye. `detect_faces`, with two cascades of OpenCV (Viola and Jones 2001), is one; yunet.YuNet is another.
 """
 import functools
 import threading

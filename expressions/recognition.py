@@ -100,8 +100,8 @@ def choose_detector(name):
 def add_detector_arguments(parser):
     """Add the flags that all recognition scripts share."""
     parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
-    parser.add_argument("--detector", choices=DETECTORS, help="haar: OpenCV's cascades; yunet: finds more faces, faster; "
-                        "gets its file (233 KB) once (default: yunet where its file is there)")
+    parser.add_argument("--detector", choices=DETECTORS, help="haar: OpenCV's cascades; yunet: more faces in "
+                        "less time, gets its file (233 KB) once (default: yunet where its file is there)")
     parser.add_argument("--min-score", type=float, default=0, metavar="SCORE", help="leave out faces of which the "
                         "detector is less sure: haar from 3 on, yunet from 0.7 to 1")
     parser.add_argument("--quiet", action="store_true", help="print only rows, unless something is wrong")

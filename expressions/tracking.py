@@ -57,7 +57,8 @@ class Tracker:
     """Follows and classifies the faces of one video or live source, frame by frame, with a recognition.Recogniser."""
 
     def __init__(self, recogniser):
-        self.classify, self.detector, self.min_score = recogniser.classify, recogniser.detector, recogniser.min_score
+        self.classify, self.min_score = recogniser.classify, recogniser.min_score
+        self.detector = recogniser.detector
         self.is_haar = self.detector is detect_faces
         if isinstance(self.detector, YuNet):
             self.detector = YuNet(self.detector.content, YUNET_SIDE)
@@ -86,8 +87,8 @@ class Tracker:
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
             for track, probabilities in zip(due, self.classify(faces)):
                 smooth_probabilities(track, probabilities, seconds)
-        return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score, track.expression, track.track_id)
-                for track in shown]
+        return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score, track.expression,
+                          track.track_id) for track in shown]
 
     def is_cut(self, grey):
         """Whether another scene begins with this frame."""

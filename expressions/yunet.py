@@ -27,8 +27,8 @@ MAX_IOU = 0.3  # of two boxes; of those that overlap more, the one with the lowe
 class YuNet:
     """A detector: image uint8 BGR (h, w, 3) → boxes int (n, 4), scores float (n,), landmarks float (n, 5, 2).
 
-    `path` (default: PATH) may also be the bytes of the file. The landmarks are x and y in pixels of the right eye, the left eye, the
-    nose and the mouth's corners. For one thread at a time. Raises InputError where the file is missing or another.
+    `path` (default: PATH) may also be the bytes of the file. The landmarks are x and y in pixels of the right eye, the
+    left eye, the nose and the mouth's corners. For one thread at a time. Raises InputError where the file is missing.
     """
 
     def __init__(self, path=None, max_side=MAX_SIDE):
@@ -57,7 +57,7 @@ class YuNet:
 
 
 def fetch(path=None, url=URL):
-    """Get YuNet's file and put it into place (default: PATH) whole. Raises InputError where it cannot be had or is another."""
+    """Get YuNet's file and put it into place (default: PATH) whole. Raises InputError where it cannot be had."""
     path, content = path or PATH, b""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
@@ -75,4 +75,5 @@ def fetch(path=None, url=URL):
 
 def by_hand(path=None):
     """Say how to get the file by hand."""
-    return f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {(path or PATH).parent}"
+    folder = (path or PATH).parent
+    return f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {folder}"

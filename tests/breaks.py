@@ -1,7 +1,7 @@
 """Break the product on purpose, a line at a time, and see that the tests of that room or script notice.
 
-Each break replaces one piece of text in one file, runs a test file, and puts the file back. Prints a line for each; ends
-with status 1 if a break was not noticed.
+Each break replaces one piece of text in one file, runs a test file, and puts the file back. Prints a line for each;
+ends with status 1 if a break was not noticed.
 
 $ python tests/breaks.py          # all of them
 $ python tests/breaks.py 3 17     # these

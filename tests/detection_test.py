@@ -73,7 +73,7 @@ def test_a_clearly_tilted_face_is_levelled_and_a_slightly_tilted_one_is_not():
 def test_a_crop_of_48_pixels_is_cut_out_pixel_for_pixel_and_repeats_the_border():
     grey = np.random.default_rng(0).integers(0, 256, (100, 120), np.uint8)
     offsets = np.array([(-0.19, -0.12), (0.19, -0.12)]) * 48  # of the eyes from the centre of a square of 48 pixels
-    found = crop_faces(grey, [(54, 64) + offsets, (0, 64) + offsets])[..., 0]
+    found = crop_faces(grey, [np.add(offsets, centre) for centre in ((54, 64), (0, 64))])[..., 0]
     np.testing.assert_array_equal(found[0], grey[40:88, 30:78])
     np.testing.assert_array_equal(found[1][:, 24:], grey[40:88, :24])
     np.testing.assert_array_equal(found[1][:, :24], np.repeat(grey[40:88, :1], 24, axis=1))

@@ -3,7 +3,6 @@ import cv2
 import numpy as np
 
 from expressions.drawing import draw_countdown, draw_faces, draw_label, draw_overlay, draw_probability_bars
-
 from expressions.recognition import make_face
 
 PROBABILITIES = np.array([0.05, 0.05, 0.1, 0.6, 0.1, 0.05, 0.05], np.float32)

@@ -47,8 +47,8 @@ def test_no_script_imports_another(script):
 
 
 def test_the_top_level_is_the_users_list():
-    assert SCRIPTS == {"preprocessing", "train_model", "test_model", "confmatrix", "recognise_image",
-                       "recognise_video", "webcam_live", "image_from_camera"}
+    assert {"preprocessing", "train_model", "test_model", "confmatrix", "recognise_image",
+                       "recognise_video", "webcam_live", "image_from_camera"} == SCRIPTS
 
 
 @pytest.mark.parametrize("module", ["recognise_image", "recognise_video", "webcam_live", "image_from_camera",
