@@ -1,13 +1,11 @@
 """Files appear whole or not at all, and files of two runs are told apart."""
 import hashlib
 import os
-import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused
+from conftest import ROOT
 
 from expressions.artifacts import (
     load_array,
@@ -34,40 +32,22 @@ def test_all_files_are_replaced_when_the_block_ends(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "b.txt", "new folder"]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_after_an_error_the_files_are_as_they_were(tmp_path, error):
+def test_after_an_error_the_files_are_as_they_were(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")
-    with pytest.raises(error), replace_when_whole(path) as [temporary]:
+    with pytest.raises(KeyboardInterrupt), replace_when_whole(path) as [temporary]:
         temporary.write_text("half")
-        raise error
+        raise KeyboardInterrupt
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_killed_writer_leaves_the_file_as_it_was(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("before")
-    code = ("import sys; sys.path.insert(0, sys.argv[2])\n"
-            "from expressions.artifacts import replace_when_whole\n"
-            "with replace_when_whole(sys.argv[1]) as [temporary]:\n"
-            "    temporary.write_text('half'); print('written', flush=True); sys.stdin.read()")
-    process = subprocess.Popen([sys.executable, "-c", code, path, ROOT], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
-    assert process.stdout.readline() == b"written\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert path.read_text() == "before"
 
 
 def test_a_full_disk_and_a_folder_in_the_way_are_told(tmp_path):
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(InputError) as refusal, replace_when_whole(tmp_path / "folder.txt"):
-        pass
-    assert_refused(refusal, "folder.txt is a folder")
-    with pytest.raises(InputError) as refusal, replace_when_whole(tmp_path / "a.npy") as [temporary]:
-        temporary.unlink()
-        temporary.symlink_to("/dev/full")
-        np.save(temporary, np.zeros(100_000))
-    assert_refused(refusal, "a.npy cannot be written (No space left on device): what was there is as it was")
+    for name, words in (("folder.txt", "is a folder"), ("a.npy", r"cannot be written \(No space left on device")):
+        with pytest.raises(InputError, match=words), replace_when_whole(tmp_path / name) as [temporary]:
+            temporary.unlink()
+            temporary.symlink_to("/dev/full")
+            np.save(temporary, np.zeros(100_000))
 
 
 def test_outputs_must_not_replace_inputs_or_each_other(tmp_path):
@@ -75,9 +55,6 @@ def test_outputs_must_not_replace_inputs_or_each_other(tmp_path):
     for outputs in ([tmp_path / "a", tmp_path / "folder" / ".." / "a"], [tmp_path / "c"]):
         with pytest.raises(InputError, match="would be written over"):
             refuse_overwriting(outputs, [tmp_path / "c"])
-    (tmp_path / "itself").symlink_to("itself")
-    with pytest.raises(InputError, match="itself would be written over"):
-        refuse_overwriting([tmp_path / "itself"], [tmp_path / "itself"])
 
 
 def test_the_stamp_tells_files_of_two_runs_apart(tmp_path):
@@ -103,24 +80,19 @@ def test_arrays_come_back_and_others_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"faces\.npy is not there: run preprocessing\.py first"):
         load_array(path, (None,), "preprocessing.py")
     for array, words in ((np.zeros((2, 3), np.uint8), "holds 2 x 3 uint8 instead of N x 4 bytes"),
-                         (np.zeros((2, 4)), "holds 2 x 4 float64 instead of N x 4 bytes"),
-                         (np.zeros((2, 4), np.uint16), "holds 2 x 4 uint16")):
+                         (np.zeros((2, 4)), "holds 2 x 4 float64 instead of N x 4 bytes")):
         np.save(path, array)
-        with pytest.raises(InputError) as refusal:
+        with pytest.raises(InputError, match=f"{words}.*run preprocessing.py again"):
             load_array(path, (None, 4), "preprocessing.py")
-        assert_refused(refusal, words, "run preprocessing.py again")
     whole = np.random.default_rng(0).integers(0, 256, (5, 4), np.uint8)
     np.save(path, whole)
     assert load_array(path, (None, 4), "preprocessing.py").tolist() == whole.tolist()
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(InputError, match="is not a whole .npy array"):
         load_array(path, (None, 4), "preprocessing.py")
-
-
-def test_an_array_file_never_runs_code(tmp_path):
-    np.save(tmp_path / "faces.npy", np.array([print], object), allow_pickle=True)
+    np.save(path, np.array([print], object), allow_pickle=True)  # may run code when it is read
     with pytest.raises(InputError, match="is not a whole .npy array .*pickle"):
-        load_array(tmp_path / "faces.npy", (None,), "preprocessing.py")
+        load_array(path, (None,), "preprocessing.py")
 
 
 def test_other_data_never_replaces_the_shipped_model(tmp_path):

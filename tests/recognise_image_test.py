@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT
+from windows import RunningScript
 
 import recognise_image
 from expressions.console import InputError
@@ -61,8 +62,8 @@ def expected(photos, monkeypatch):
     return rows
 
 
-def test_the_portrait_is_recognised_without_any_argument(portrait, capsys):
-    main([])
+def test_the_portrait_is_recognised_without_an_image_or_a_display(portrait, no_display, capsys):
+    main(["--show"])
     out, err = capsys.readouterr()
     [[file, number, x, y, width, height, expression, probability]] = rows_of(out)
     assert file.endswith("grace_hopper.jpg") and number == "1"
@@ -73,18 +74,7 @@ def test_the_portrait_is_recognised_without_any_argument(portrait, capsys):
     assert 1000 < changed.sum() < 30000
     assert changed[int(y):int(y) + int(height), int(x) - 1:int(x) + 3].mean() > 0.5  # the box's left side
     assert not changed[450:].any()
-    assert err == "wrote output_grace_hopper.jpg: 1 face in 1 image\n"
-
-
-def test_it_starts_without_heavy_libraries():
-    code = ("import sys, runpy; sys.argv = ['recognise_image.py']\n"
-            f"try: runpy.run_path({str(ROOT / 'recognise_image.py')!r}, run_name='__main__')\n"
-            "except SystemExit as end: assert not end.code\n"
-            "print(sorted({'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib', 'av', 'onnx', 'pyarrow', "
-            "'fsspec', 'distributed', 'tqdm', 'PIL'} & set(sys.modules)))")
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                             env={"PYTHONPATH": str(ROOT)})
-    assert process.stdout.splitlines()[-1] == "[]", process.stdout + process.stderr
+    assert "open output_grace_hopper.jpg" in err and err.endswith("wrote output_grace_hopper.jpg: 1 face in 1 image\n")
 
 
 def test_one_bad_file_does_not_stop_the_others(portrait, capsys):
@@ -103,13 +93,10 @@ def test_one_bad_file_does_not_stop_the_others(portrait, capsys):
     (["me.jpg", "--output", "me.jpg"], "me.jpg would be written over"),
     (["me.jpg", "other/me.jpg"], "output_me.jpg would be written over"),
     (["other", "nested/other", "--output", "out"], "out/output_other would be written over"),
-    (["other", "output_other"], "output_other would be written over"),
     (["me.jpg", "output_me.jpg"], "output_me.jpg would be written over"),
     (["me.jpg", "--output", "me.txt"], "end it in .jpg or .png"),
-    (["me.jpg", "--csv", "me.csv", "--output", "me.csv"], "end it in .jpg or .png"),
     (["me.jpg", "--resume"], "give --table FILE"),
     (["empty"], "empty holds or matches no image"),
-    (["*.gif"], r"\*.gif holds or matches no image"),
 ])
 def test_nothing_is_written_over(arguments, words, portrait):
     for name in ("me.jpg", "output_me.jpg", "other/me.jpg", "nested/other/me.jpg", "output_other/me.jpg",
@@ -149,124 +136,57 @@ def test_several_processes_give_the_rows_of_one(photos, expected, capsys):
     assert outputs == sorted(f"output_{name}" for name in photos) and not list(Path().glob("*.part"))
 
 
-def test_resuming_leaves_out_what_the_table_holds(photos, expected, capsys):
-    main([*photos[3:6], "--no-images", "--table", "faces.csv"])
-    main(["photos", "--no-images", "--table", "faces.csv", "--resume"])
-    assert "8 faces in 8 images, 0 without one; 3 were done before" in capsys.readouterr().err
-    rows = table_rows("faces.csv")
-    assert rows[:3] == expected[3:6] and sorted(rows) == sorted(expected)
-    main(["photos", "--no-images", "--table", "faces.csv", "--resume"])
-    assert "0 faces in 0 images; 11 were done before" in capsys.readouterr().err
+def processes_here():
+    """The processes that run in the current folder, this one left out."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if link.readlink() == Path.cwd():
+                found.add(int(link.parent.name))
+    return found - {os.getpid()}
 
 
-@pytest.mark.parametrize("table, journal", [("faces.csv", "faces.csv"), ("faces.jsonl", "faces.jsonl.part")])
-def test_ctrl_c_keeps_the_rows_so_far_and_says_how_to_go_on(photos, expected, monkeypatch, table, journal):
-    recognise_file = recognise_image.recognise_file
-
-    def interrupted(task, **more):
-        if task[0].name == "empty.png":
-            raise KeyboardInterrupt
-        return recognise_file(task, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recognise_image, "recognise_file", interrupted)
-        patch.setattr(recognise_image, "MIN_IMAGES_FOR_POOL", 100)
-        with pytest.raises(KeyboardInterrupt, match="4 images done and written; run it again with --resume"):
-            main(["photos", "--no-images", "--table", table])
-    assert table_rows(journal) == expected[:4]
-    main(["photos", "--no-images", "--table", table, "--resume"])
-    text = Path(table).read_text("utf-8")
-    files = [row[0] for row in table_rows(table)] if table == journal else [
-        json.loads(line)["file"] for line in text.splitlines()]
-    assert files == photos and Path(journal).exists() == (table == journal)
-
-
-def begin(*more):
-    """The script on the photos with two processes, once the first rows are in its table."""
-    process = subprocess.Popen([sys.executable, str(ROOT / "recognise_image.py"), "photos", "--csv", "faces.csv",
-                                "--jobs", "2", *more], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    while not Path("faces.csv").exists() or len(Path("faces.csv").read_bytes().splitlines()) < 3:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    return process
-
-
-def processes_of(session):
-    """The processes of a session that still run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, its_session = stat.read_text().rpartition(") ")[2].split()[:4]
-            if int(its_session) == session and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
-
-
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-
-
-@linux
-def test_a_killed_run_leaves_no_process_and_resuming_gives_each_row_once(photos, expected):
-    process = begin("--no-images")
-    process.kill()
-    process.wait()
-    assert len(table_rows("faces.csv")) >= 2
-    while processes_of(process.pid):  # they end by themselves
-        time.sleep(0.01)
-    main(["photos", "--csv", "faces.csv", "--no-images", "--resume"])
-    assert table_rows("faces.csv") == expected
-
-
-@linux
-@pytest.mark.exhaustive
-def test_ctrl_c_in_a_terminal_ends_all_processes(photos, expected):
-    for number in range(10, 200):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_run_that_is_killed_or_gets_ctrl_c_leaves_no_process_and_is_resumed(photos, expected, capfd, name):
+    for number in range(10, 50):
         Path(f"photos/day 2/{number}.jpg").symlink_to("8.jpg")
-    process = begin()
-    os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate()[1]
-    assert process.returncode == 130 and "Traceback" not in said and "leaked" not in said, said
-    assert "--resume" in said.splitlines()[-1] and not processes_of(process.pid)
+    command = ["photos", "--table", "faces.csv", "--no-images", "--jobs", "2"]
+    script = RunningScript(Path.cwd(), "recognise_image.py", *command)
+    script.wait_for_rows()
+    for process in [script.process.pid] if name == "SIGKILL" else processes_here():  # a terminal tells all of them
+        os.kill(process, getattr(signal, name))
+    said = script.finish(-signal.SIGKILL if name == "SIGKILL" else 130)
+    assert name == "SIGKILL" or ("leaked" not in said and "--resume" in said.splitlines()[-1])
+    while processes_here():  # they end by themselves
+        time.sleep(0.01)
+    assert 2 <= len(table_rows("faces.csv")) < 51
+    main([*command, "--resume"])
+    assert " were done before" in capfd.readouterr().err
     rows = table_rows("faces.csv")
-    assert rows[:5] == expected[:len(rows)][:5] and 2 <= len(rows) < 200
+    assert [row for row in rows if row[0] in photos] == expected and len({row[0] for row in rows}) == len(rows) == 51
 
 
 def test_a_terminal_shows_rows_and_progress_in_lines_of_their_own(photos, expected):
-    pty = pytest.importorskip("pty", reason="Windows has no pseudo terminals")
-    import fcntl
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    process = subprocess.Popen([sys.executable, str(ROOT / "recognise_image.py"), "photos", "--no-images"],
-                               stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    text = b""
-    with contextlib.suppress(OSError):  # Linux's way to say that it has ended
-        while piece := os.read(ours, 1000):
-            text += piece
-    assert process.wait() == 0
-    lines = [line.rpartition("\r")[2] for line in text.decode().replace("\r\n", "\n").split("\n")]
+    pytest.importorskip("pty", reason="Windows has no pseudo terminals")
+    command = f"stty rows 24 cols 100; '{sys.executable}' '{ROOT}/recognise_image.py' photos --no-images"
+    process = subprocess.run([sys.executable, "-c", "import pty, sys; pty.spawn(['sh', '-c', sys.argv[1]])", command],
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    lines = [line.rpartition("\r")[2] for line in process.stdout.replace("\r\n", "\n").split("\n")]
     assert [line for line in lines if line.startswith("photos/")] == [
         ",".join(row[:8]) for row in expected if row[1] != "0"]
-    assert "11/11" in text.decode()
+    assert "11/11" in process.stdout
 
 
 def test_names_cannot_reach_the_terminal_or_a_spreadsheet(portrait, capsys):
-    names = ["=cmd|' C calc'!A0.jpg", "+1.jpg", "@SUM(A1).jpg", "-2.jpg", "\x1b]0;title\x07\x1b[31mred.jpg",
-             "two\nlines.jpg", "\u202egpj.exe.jpg", "plain, \"quoted\".jpg", "größe 表情 👩‍👧.jpg"]
+    names = ["=cmd|' C calc'!A0.jpg", "\x1b]0;title\x07\x1b[31mred.jpg", "two\nlines.jpg", "größe 表情.jpg"]
     for name in names:
         Path(name).symlink_to(portrait[1])
     main(["*.jpg", "--csv", "rows.csv", "--no-images"])
     cells = [row[0] for row in table_rows("rows.csv")]
-    out, err = capsys.readouterr()
-    assert cells == [row[0] for row in rows_of(out)] and len(cells) == len(names)
-    assert not set(out + err + Path("rows.csv").read_text("utf-8")) & set("\x1b\x07\t\u202e")
-    assert not [cell for cell in cells if cell[0] in "=+-@" or "\n" in cell]
-    assert {"./=cmd|' C calc'!A0.jpg", "./-2.jpg", "plain, \"quoted\".jpg", "two\\nlines.jpg"} <= set(cells)
-    assert all(Path(cell).exists() for cell in cells if "\\" not in cell)  # still the way to the file
+    assert cells == [row[0] for row in rows_of(capsys.readouterr().out)]
+    assert set(cells) == {"./=cmd|' C calc'!A0.jpg", "\\x1b]0;title\\x07\\x1b[31mred.jpg", "two\\nlines.jpg",
+                          "größe 表情.jpg"}
 
 
 def test_one_flat_colour_is_said_and_a_table_on_standard_output_has_its_header(capsys):
@@ -287,17 +207,3 @@ def test_addresses_are_read_and_written(photos, expected, capsys):
     assert [row[1:] for row in rows] == [row[1:] for row in expected[5:]]
     assert [row[0] for row in rows] == [f"file://{here}/{row[0]}" for row in expected[5:]]
     assert len(list(Path("drawn/output_day 2").glob("*.jpg"))) == 6
-
-
-def test_a_full_standard_output_is_said(portrait):
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    with open("/dev/full", "w") as full:
-        process = subprocess.run([sys.executable, str(ROOT / "recognise_image.py"), str(portrait[1])], stdout=full,
-                                 stderr=subprocess.PIPE, text=True)
-    assert process.returncode == 2 and "standard output: No space left on device" in process.stderr
-
-
-def test_show_says_where_the_image_is_without_a_display(portrait, no_display):
-    process = run_script("recognise_image.py", portrait[1], "--show")
-    assert process.returncode == 0 and "output_grace_hopper.jpg" in process.stderr, process.stderr

@@ -70,9 +70,10 @@ def test_resuming_after_a_kill_at_any_byte_gives_each_row_once(tmp_path, suffix)
 def test_an_error_or_ctrl_c_keeps_the_rows_for_resuming(tmp_path):
     path = tmp_path / "faces.json"
     path.write_text("old")
-    for error, row in ((InputError, ROWS[0]), (KeyboardInterrupt, ROWS[2])):
+    for error, rows in ((InputError, []), (InputError, ROWS[:1]), (KeyboardInterrupt, ROWS[2:3])):
         with pytest.raises(error), open_table(path, IMAGE_COLUMNS, resume=error is KeyboardInterrupt) as table:
-            table.add(row)
+            for row in rows:
+                table.add(row)
             raise error("no more")
         assert path.read_text() == "old"
     with open_table(path, IMAGE_COLUMNS, resume=True) as table:
@@ -81,13 +82,6 @@ def test_an_error_or_ctrl_c_keeps_the_rows_for_resuming(tmp_path):
     with (pytest.raises(InputError, match=r"faces.json is complete: .* give a \.csv table to add to"),
           open_table(path, IMAGE_COLUMNS, resume=True)):
         pass
-
-
-def test_what_fails_before_the_first_row_leaves_the_old_table(tmp_path):
-    (tmp_path / "faces.csv").write_text("old")
-    with pytest.raises(InputError), open_table(tmp_path / "faces.csv", IMAGE_COLUMNS):
-        raise InputError("no model")
-    assert (tmp_path / "faces.csv").read_text() == "old"
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", ",".join(VIDEO_COLUMNS) + "\n"])
@@ -100,28 +94,18 @@ def test_a_file_that_is_no_table_of_images_is_not_resumed(tmp_path, content):
     assert path.read_text() == content
 
 
-def test_standard_output_gets_csv_with_its_header(capsys):
-    with open_table(Path("-"), IMAGE_COLUMNS) as table:
-        table.add(ROWS[3])
-    assert capsys.readouterr().out == ",".join(IMAGE_COLUMNS) + "\n" + ",".join(map(str, ROWS[3])) + "\n"
-
-
-@pytest.mark.parametrize("text, words", [("faces.txt", "end it in .csv, .json, .jsonl, .parquet"), ("", "end it in"),
-                                         ("s3://bucket/faces.csv", "local files"), (".", "end it in")])
-def test_what_is_no_table_is_refused(text, words):
-    with pytest.raises(argparse.ArgumentTypeError, match=words):
-        table_path(text)
+def test_what_is_no_table_is_refused():
+    for text, words in (("faces.txt", "end it in .csv, .json, .jsonl, .parquet"), ("s3://a/faces.csv", "local files")):
+        with pytest.raises(argparse.ArgumentTypeError, match=words):
+            table_path(text)
     assert table_path("a/b.JSON") == Path("a/b.JSON") and table_path("-") == Path("-")
 
 
 def test_a_folder_or_a_full_disk_is_said(tmp_path):
     (tmp_path / "rows.csv").mkdir()
-    with pytest.raises(InputError, match="is a folder"), open_table(tmp_path / "rows.csv", IMAGE_COLUMNS):
-        pass
-    if Path("/dev/full").exists():
-        (tmp_path / "full.csv").symlink_to("/dev/full")
-        with (pytest.raises(InputError, match="cannot be written"),
-              open_table(tmp_path / "full.csv", IMAGE_COLUMNS) as table):
+    (tmp_path / "full.csv").symlink_to("/dev/full")
+    for name, words in (("rows.csv", "is a folder"), ("full.csv", "cannot be written")):
+        with pytest.raises(InputError, match=words), open_table(tmp_path / name, IMAGE_COLUMNS) as table:
             table.add(ROWS[0])
 
 

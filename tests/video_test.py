@@ -1,4 +1,5 @@
 """Videos: what is read as one, frames at their times and upright, and MP4 files whose colours are right."""
+import functools
 import http.server
 import socket
 import struct
@@ -6,7 +7,6 @@ import threading
 from types import SimpleNamespace
 
 import av
-import cv2
 import numpy as np
 import pytest
 from conftest import write_video
@@ -27,11 +27,14 @@ def clip(tmp_path):
     return write_video(tmp_path / "clip.mp4", [np.full((64, 96, 3), 20 * number, np.uint8) for number in range(10)])
 
 
-def test_frames_come_at_their_times(clip):
+def test_frames_come_at_their_times_unless_they_are_too_large(clip, monkeypatch):
     frames = read(clip)
     assert [seconds for seconds, _ in frames] == [number / 25 for number in range(10)]
     levels = [frame.mean() for _, frame in frames]
     np.testing.assert_allclose(levels, 20 * np.arange(10), atol=4)
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 96 - 1)
+    with pytest.raises(InputError, match="more than 6,143 pixels"):
+        open_video(clip)
 
 
 def test_a_video_held_upright_is_upright(portrait, tmp_path):
@@ -47,46 +50,18 @@ def test_a_video_held_upright_is_upright(portrait, tmp_path):
         assert frame.shape == (600, 512, 3) and np.abs(frame.astype(int) - portrait[0]).mean() < 8
 
 
-def test_a_title_in_another_encoding_does_no_harm(tmp_path):
-    path = tmp_path / "titled.mp4"
-    with av.open(str(path), "w") as file:
-        file.metadata["title"] = "Grüße"
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="bgr24")))
-        file.mux(stream.encode(None))
-    data = path.read_bytes()
-    assert "üß".encode() in data
-    path.write_bytes(data.replace("üß".encode(), "üßüß".encode("latin-1")))
-    assert len(read(path)) == 1
-
-
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("text.mp4", b"not a video\n" * 100, "does not open as a video"),
-    ("empty.mp4", b"", "does not open as a video"),
     ("list.mp4", b"ffconcat version 1.0\nfile clip.mp4\n", "no list of other"),
     ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n#EXT-X-ENDLIST\n", "no list of other"),
     ("session.mp4", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-     "no list of other"),
-    ("image.mp4", cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes(), "recognise_image.py"),
-    ("none.mp4", None, "No such file")])
+     "no list of other")])
 def test_what_is_no_video_is_refused_in_a_sentence(clip, name, content, words):
     path = clip.with_name(name)
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(InputError, match=words) as error:
         open_video(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_file_that_is_cut_short_or_has_too_many_pixels_is_refused(clip, monkeypatch):
-    short = clip.with_name("short.mp4")
-    short.write_bytes(clip.read_bytes().partition(b"moov")[0])  # the index comes last
-    with pytest.raises(InputError, match="does not open"):
-        open_video(short)
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 96 - 1)
-    with pytest.raises(InputError, match="more than 6,143 pixels"):
-        open_video(clip)
 
 
 def test_a_damaged_video_gives_the_frames_before_the_damage_and_a_sentence(clip):
@@ -103,16 +78,12 @@ def test_a_damaged_video_gives_the_frames_before_the_damage_and_a_sentence(clip)
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, monkeypatch):
     """A web server of the files in a folder, which notes what it is asked for."""
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=tmp_path)
-
-        def log_request(self, *_):
-            asked.append(self.path)
-    asked = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    asked, handler = [], http.server.SimpleHTTPRequestHandler
+    monkeypatch.setattr(handler, "log_request", lambda request, *_: asked.append(request.path))
+    handler = functools.partial(handler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
@@ -141,29 +112,26 @@ def test_a_stream_is_read_and_a_list_of_addresses_only_where_its_own_was_given(c
 
 def test_a_stream_that_sends_nothing_is_given_up(monkeypatch):
     monkeypatch.setattr(video, "OPEN_TIMEOUT", 0.5)
-    with (socket.create_server(("127.0.0.1", 0)) as silent,
-          pytest.raises(InputError, match=r"silent.ts does not open .*nothing comes")):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match="does not open .*nothing"):
         open_video(f"http://127.0.0.1:{silent.getsockname()[1]}/silent.ts", is_stream=True)
 
 
 def test_prefetch_keeps_the_order_works_ahead_and_passes_errors_on():
-    made, enough = [], threading.Event()
+    made, is_third = [], threading.Event()
 
     def numbers():
         for number in range(6):
-            made.append(threading.current_thread() is threading.main_thread())
+            made.append(number)
             if number == 2:
-                enough.set()
+                is_third.set()
             yield number
         raise InputError("the end is damaged")
-    items, given = prefetch(numbers(), 3), []
-    assert next(items) == 0 and enough.wait(60)  # 1 and 2 are made, though nobody asked for them
+    before, items = threading.active_count(), prefetch(numbers(), 3)
+    assert next(items) == 0 and is_third.wait(60)  # 1 and 2 are made, though nobody asked for them
+    for number in range(1, 6):
+        assert next(items) == number and len(made) <= number + 4
     with pytest.raises(InputError, match="damaged"):
-        for number in items:
-            given.append(number)
-            assert len(made) <= number + 4
-    assert given == [1, 2, 3, 4, 5] and not any(made)
-    before = threading.active_count()
+        next(items)
     stopped = prefetch(iter(range(10 ** 9)), 3)
     assert next(stopped) == 0
     stopped.close()
@@ -195,12 +163,3 @@ def test_odd_sizes_become_even_and_later_frames_are_fitted_to_the_first(tmp_path
     assert {frame.shape for _, frame in frames} == {(76, 102, 3)}
     assert [seconds for seconds, _ in frames] == pytest.approx([0, 0.1, 0.1 + 1 / 120_000, 0.25, 0.5], abs=1e-9)
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # plays while it downloads
-
-
-def test_an_error_leaves_the_old_video(tmp_path):
-    path = tmp_path / "out.mp4"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), video_writer(path) as writer:
-        writer.write(np.zeros((64, 64, 3), np.uint8), 0)
-        raise RuntimeError
-    assert path.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]

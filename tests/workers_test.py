@@ -1,9 +1,7 @@
 """Work shared out to processes or to a Dask cluster: answers in order, whatever happens to the processes."""
 import contextlib
-import csv
 import functools
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -13,13 +11,13 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import ROOT
+from windows import RunningScript, rows_of
 
 import recognise_image
 from expressions.console import InputError
 from expressions.workers import in_order, in_processes, on_cluster
 
-posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
 
 def double_or_die(task, deadly=()):
@@ -30,7 +28,6 @@ def double_or_die(task, deadly=()):
     return 2 * task
 
 
-@posix
 def test_what_ends_its_process_is_named_and_all_else_is_answered_in_order():
     with in_processes(functools.partial(double_or_die, deadly=(3, 4, 17))) as call:
         answers = list(in_order(call, range(25), ahead=6, jobs=2))
@@ -65,11 +62,10 @@ class Cluster:
         self.address = f"tcp://127.0.0.1:{self.port}"
 
     def start(self, kind, *words):
-        with open(self.folder / f"{kind} {len(self.processes)}.log", "w") as log:
-            self.processes.append(subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *map(str, words), "--no-dashboard"],
-                cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "PYTHONPATH": ""}))
+        self.processes.append(subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{kind}", *map(str, words), "--no-dashboard"],
+            cwd=self.folder, start_new_session=True,
+            env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "PYTHONPATH": ""}))
         return self.processes[-1]
 
     def scheduler(self):
@@ -114,67 +110,46 @@ def photos(portrait, tmp_path, monkeypatch):
     return rows
 
 
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
-
-
 def begin(cluster, *more):
-    return subprocess.Popen([sys.executable, str(ROOT / "recognise_image.py"), "photos", "--table", "faces.csv",
-                             "--scheduler", cluster.address, *map(str, more)], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True)
+    return RunningScript(Path.cwd(), "recognise_image.py", "photos", "--table", "faces.csv", "--scheduler",
+                         cluster.address, *more)
 
 
-def wait_for_rows(number, process):
-    while not Path("faces.csv").exists() or len(rows_of("faces.csv")) <= number:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
-
-
-@posix
 @pytest.mark.exhaustive
 def test_a_cluster_gives_the_same_rows_while_workers_come_and_go(photos, cluster):
     cluster.scheduler()
-    process = begin(cluster)  # there is no worker yet: it waits
+    script = begin(cluster)  # there is no worker yet: it waits
     first = cluster.worker()
-    wait_for_rows(3, process)
+    script.wait_for_rows()
     cluster.worker()  # joins late
     cluster.kill(first)
-    said = process.communicate()[1]
-    assert process.returncode == 2 and "photos/damaged.jpg is not an image" in said.splitlines()[-1], said
-    assert "Traceback" not in said and rows_of("faces.csv") == photos
-    assert len(list(Path("output_photos").glob("*.*"))) == 23
+    assert "photos/damaged.jpg is not an image" in script.finish(status=2).splitlines()[-1]
+    assert rows_of("faces.csv") == photos and len(list(Path("output_photos").glob("*.*"))) == 23
 
 
-@posix
 @pytest.mark.exhaustive
 def test_an_image_that_takes_all_memory_is_named_and_the_others_are_done(photos, cluster):
     cv2.imwrite("photos/10b poison.png", cv2.resize(cv2.imread("photos/10.jpg"), (10900, 10900)))
     cluster.scheduler()
     for _ in range(2):
         cluster.worker(memory="450MB")
-    process = begin(cluster, "--no-images")
-    said = process.communicate()[1]
-    assert process.returncode == 2 and "Traceback" not in said, said
-    assert re.search("poison.png: ended the process that worked on it.*memory", said)
+    said = begin(cluster, "--no-images").finish(status=2)
+    assert "memory" in said.partition("poison.png: ended the process that worked on it")[2]
     assert rows_of("faces.csv") == photos
 
 
-@posix
 @pytest.mark.exhaustive
 def test_a_lost_scheduler_is_said_and_resuming_goes_on(photos, cluster):
     import distributed
 
     scheduler = cluster.scheduler()
-    process = begin(cluster)
+    script = begin(cluster)
     with distributed.Client(cluster.address, set_as_default=False) as client:
-        while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) < 24:
-            assert process.poll() is None, process.stderr.read()
+        script.wait_until(lambda: client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) >= 24)
     cluster.kill(scheduler)  # while it holds all images
-    said = process.communicate()[1]
-    assert process.returncode == 2 and "--resume" in said.splitlines()[-1] and "Traceback" not in said, said
+    assert "--resume" in script.finish(status=2).splitlines()[-1]
     cluster.scheduler(), cluster.worker()
-    assert begin(cluster, "--resume").wait() == 2
+    begin(cluster, "--resume").finish(status=2)
     assert rows_of("faces.csv") == photos
 
 
