@@ -106,7 +106,7 @@ def photos(portrait, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="is not an image"):
         recognise_image.main(["photos", "--table", "expected.csv", "--no-images"])
     rows = rows_of("expected.csv")
-    assert len(rows) == 24
+    assert len(rows) == 23
     return rows
 
 
