@@ -45,10 +45,11 @@ def test_debug_shows_where_a_fault_is():
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_every_usual_signal_ends_like_ctrl_c(signal_name):
     code = f"{PREAMBLE}def main():\n    print('ready', flush=True)\n    sys.stdin.read()\nrun(main)"
+    number = getattr(signal, signal_name)  # what started the tests may have had it ignored
     process = subprocess.Popen([sys.executable, "-c", code, ROOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                               stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     assert process.stdout.readline() == b"ready\n"
-    process.send_signal(getattr(signal, signal_name))
+    process.send_signal(number)
     _, error = process.communicate()
     assert process.returncode == 130 and b"interrupted" in error
 
