@@ -5,7 +5,7 @@ import numpy as np
 from expressions.labels import EXPRESSIONS
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-LABEL_WIDTH = 180  # pixels of a face whose label has OpenCV's letters in their own size
+LABEL_WIDTH = 240  # pixels of a face whose label has OpenCV's letters in their own size
 SMALL_FACE = 60  # pixels of the width below which a label has no room
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 EXPRESSION_COLOURS = (  # BGR in the order of EXPRESSIONS, dark enough for white letters
