@@ -33,6 +33,21 @@ BREAKS = (  # file, text, what takes its place, test file
     ("confmatrix.py", "confusion_matrix(y_true, y_pred, labels", "confusion_matrix(y_pred, y_true, labels", "confmatrix"),
     ("preprocessing.py", "fer2013.fill_missing_splits(faces, labels, splits)", "splits", "preprocessing"),
     ("test_model.py", 'recall_score(y_true, y_pred, average="macro"', 'recall_score(y_true, y_pred, average="micro"', "test_model"),
+    ("expressions/artifacts.py", "_sha256(stamp.with_name(name)) != digest]", "not digest]", "artifacts"),
+    ("expressions/console.py", "status, sentences = 130, [", "status, sentences = 2, [", "console"),
+    ("expressions/evaluation.py", "np.where(2 * votes.max", "np.where(3 * votes.max", "evaluation"),
+    ("expressions/fer2013.py", "~np.isin(group, group[splits != TRAINING])", "True", "fer2013"),
+    ("expressions/figures.py", 'normalize=normalise', 'normalize=None', "figures"),
+    ("expressions/model_files.py", "kind in ALLOWED_LAYERS)", "kind)", "model_files"),
+    ("expressions/model_files.py", "weights[0].transpose(3, 2, 0, 1)", "weights[0].transpose(3, 2, 1, 0)", "model_files"),
+    ("expressions/training.py", "mirror = random.choice((-1, 1), count)", "mirror = random.choice((1, 1), count)", "training"),
+    ("expressions/training.py", "bias - power * np.log(shares)", "bias + power * np.log(shares)", "training"),
+    ("expressions/images.py", "PASSED_OVER = (\".\", \"output_\")", "PASSED_OVER = (\".\",)", "images"),
+    ("expressions/tables.py", 'tuple("=+-@', 'tuple("+-@', "tables"),
+    ("expressions/video.py", "self.last_time = max(round(seconds / TICK), self.last_time + 1)", "self.last_time += 4800", "video"),
+    ("expressions/camera.py", "is_live and time.monotonic() - last_time > TIMEOUT", "False", "camera"),
+    ("expressions/workers.py", "                del own.process", "                pass", "workers"),
+    ("webcam_live.py", "image = cv2.flip(image, 1)", "image = image", "webcam_live"),
 )
 
 

@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import cv2
@@ -13,17 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 YUNET = "face_detection_yunet_2023mar.onnx"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--share", metavar="K/N", help="run only the K-th of N shares of the tests")
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leave the tests of one share; the same tests are always in the same share."""
-    if config.getoption("--share"):
-        number, shares = map(int, config.getoption("--share").split("/"))
-        items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % shares == number % shares]
 
 
 def run_script(name, *arguments, cwd=None, env=None):

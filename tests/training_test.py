@@ -98,6 +98,13 @@ def test_augmentation_rotates_zooms_and_shifts_without_skewing(only):
     assert (np.abs(shifts).max(axis=0) > 4.3).all() and (np.abs(shifts) < 4.9).all()
 
 
+def test_without_augmentation_faces_are_only_mirrored_every_other_time(only, small_set):
+    only()
+    same = augment(small_set[0], 48, np.random.default_rng(0))
+    mirrored = (same == small_set[0][:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
+
+
 def test_an_epoch_gives_each_face_once_with_its_target(only, small_set):
     only()
     faces, targets = small_set[0], np.eye(7, dtype=np.float32)[small_set[1]]
