@@ -35,8 +35,8 @@ def import_keras():
             os.dup2(nowhere, 2)
         try:
             import keras
-        except ImportError as error:
-            raise InputError(f"Keras or its backend is not installed ({first_line(error)}): "
+        except (ImportError, ValueError) as error:
+            raise InputError(f"Keras or its backend is not there ({first_line(error)}): "
                              "pip install -r requirements.txt, or give another KERAS_BACKEND") from None
     return keras
 
