@@ -71,8 +71,7 @@ class Tracker:
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         if self.is_cut(grey):
             self.tracks, self.last_search = [], -np.inf
-        interval = HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL
-        is_due = seconds - self.last_search >= interval / (1 if self.tracks else 2) - 1e-3
+        is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
         if self.is_haar and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):
             self.last_look = seconds
             self.look_near_last_places(seconds, grey)
