@@ -69,7 +69,7 @@ class Tracker:
     def process(self, seconds, frame):
         """Take the next frame uint8 BGR (h, w, 3) at this time, and return the Faces in it, with their track ids."""
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        if self.is_cut(grey):
+        if self.is_cut(grey) or seconds < self.last_search:  # the times of joined recordings begin anew
             self.tracks, self.last_search = [], -np.inf
         is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
         if self.is_haar and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):

@@ -176,6 +176,13 @@ def test_two_boxes_near_one_face_are_two_faces():
     assert set(results[19]) == {1, 2} and results[19][1][0] < results[19][2][0]
 
 
+def test_faces_are_found_where_the_times_begin_anew():
+    tracker = Tracker(recogniser(always_happy, lambda image: [(100, 100, 80, 80)]))
+    frame = np.zeros((360, 640, 3), np.uint8)
+    found = [[face.track_id for face in tracker.process(seconds, frame)] for seconds in (100.0, 100.1, 0.0, 0.1, 0.5)]
+    assert found == [[1], [1], [2], [2], [2]]
+
+
 def test_faces_of_a_low_score_are_left_out():
     detector = lambda image: (np.array([(100, 100, 80, 80), (300, 100, 80, 80)]), np.array([0.9, 0.5]))  # noqa: E731
     chosen = recogniser(always_happy, detector)
