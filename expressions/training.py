@@ -41,7 +41,8 @@ LABEL_SMOOTHING = 0.1
 VOTE_WEIGHT = 0.5  # of the FER+ votes in the targets of --labels both
 DISTILLATION_WEIGHT = 0.5  # of the teachers' predictions in the targets of --after
 ACCURACY_LOSS = 0.001  # of the held-out faces, that a higher mean recall may cost
-AUGMENTATION = {"rotation": 15, "zoom": 0.15, "translate": 0.1, "brightness": 0.4}  # each ±; degrees, or fractions
+AUGMENTATION = {"rotation": 15, "zoom": 0.25, "translate": 0.1, "brightness": 0.4}  # each ±; degrees, or fractions
+DAMAGED_FRACTION = 0.3  # of the faces in training
 
 
 def soft_targets(source, labels, votes, rows):
@@ -106,7 +107,31 @@ def augment(faces, size, random, strength=1):
     warped = [cv2.warpAffine(face, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
               for face, warp in zip(faces, warps)]
     light = 1 + random.uniform(-1, 1, (count, 1, 1)) * brightness
-    return np.clip(np.rint(np.stack(warped) * light), 0, 255).astype(np.uint8)[..., None]
+    lit = np.clip(np.rint(np.stack(warped) * light), 0, 255).astype(np.uint8)
+    for index in np.flatnonzero(random.random(count) < DAMAGED_FRACTION):
+        lit[index] = damage(lit[index], random)
+    return lit[..., None]
+
+
+def damage(face, random):
+    """Return a face uint8 (size, size) as telephones, video calls and poor light leave it: one kind, at random."""
+    size = face.shape[0]
+    kind = random.choice(("blur", "jpeg", "noise", "gamma", "few pixels", "contrast"))
+    if kind == "blur":
+        return cv2.GaussianBlur(face, (0, 0), random.uniform(0.4, 1.3))
+    if kind == "jpeg":
+        quality = int(random.integers(10, 61))
+        return cv2.imdecode(cv2.imencode(".jpg", face, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_GRAYSCALE)
+    if kind == "few pixels":
+        small = cv2.resize(face, None, fx=(scale := random.uniform(0.35, 0.8)), fy=scale, interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
+    if kind == "noise":
+        values = face + random.normal(0, random.uniform(3, 15), face.shape)
+    elif kind == "gamma":
+        values = 255 * (face / 255) ** np.exp(random.uniform(-0.7, 0.7))
+    else:
+        values = (face - 128.0) * random.uniform(0.4, 1.3) + 128 + random.uniform(-40, 40)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def resize(faces, size):
