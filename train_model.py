@@ -4,21 +4,28 @@ Reads fdataX.npy, flabels.npy and fusage.npy from data/, and fvotes.npy for --la
 Trains on Training, validates on PublicTest after each epoch, and never looks at PrivateTest.
 Writes models/model.json and models/model.weights.h5, the same for OpenCV as models/model.onnx,
 models/history.csv and models/training_curves.png, with models/model.sha256, which tells that these belong
-together; into data/ modXtest.npy and modytest.npy, the test faces.
+together; into data/ modXtest.npy and modytest.npy, the test faces. The model before is kept in models/before_<date>/,
+and where it is better on PublicTest it stays, and the new one goes to models/new_<date>/.
 
 $ python train_model.py
 $ python train_model.py --quick       # faster, and about two points less accurate
 $ python train_model.py --resume      # go on after an interruption
 $ python train_model.py --after data/first data/second   # fine-tune the second model, taught by both
+$ python train_model.py --data mine --last-layer         # adapt the shipped model to faces of your own, in seconds
 $ KERAS_BACKEND=torch python train_model.py
 """
+import datetime
+import shutil
 import tempfile
 from pathlib import Path
 
 from expressions import fer2013, model_files, training
-from expressions.artifacts import DATA, models_folder, read_stamp
+from expressions.artifacts import DATA, MODELS, models_folder, read_stamp
 from expressions.console import InputError, pluralise, positive_int, run, script_parser
+from expressions.evaluation import predict
 from expressions.labels import PUBLIC_TEST, TRAINING
+from expressions.own_faces import read_labelled_faces, refit_last_layer
+from expressions.recognition import Recogniser
 
 
 def parse(argv):
@@ -30,6 +37,9 @@ def parse(argv):
                         help="targets: FER2013's labels (default), these blended with FER+'s votes, or the votes alone")
     parser.add_argument("--after", type=Path, nargs="+", metavar="FOLDER", default=(),
                         help="fine-tune the last of these models, with all of them as teachers")
+    parser.add_argument("--last-layer", action="store_true",
+                        help="only refit the last layer, of the last model after --after or of the shipped one, to the "
+                             "images in --data: folders named angry to neutral with ten images or more each")
     parser.add_argument("--quick", action="store_true",
                         help="fewer filters, smaller faces at first, a higher learning rate: faster, less accurate")
     parser.add_argument("--epochs", type=positive_int, metavar="N",
@@ -80,8 +90,47 @@ def prepare(args, settings):
     return (faces[rows], targets[rows]), (faces[validation], labels[validation])
 
 
-def main(argv=None):
-    args = parse(argv)
+def adapt(args):
+    """Refit the last layer of a model to images of the user's own, and write the model. Raises InputError."""
+    model = model_files.load_model(args.after[-1] if args.after else MODELS)
+    faces, labels, n_left_out = read_labelled_faces(args.data, Recogniser().detector)
+    before, after = refit_last_layer(model, faces, labels)
+    folder = make_room(args.models)
+    model_files.save_model(model, folder)
+    print(f"{pluralise(len(faces), 'face')} ({n_left_out:,} images show none): accuracy {before:.1%} before, "
+          f"{after:.1%} after, each measured on faces that were not learned from (cross-validation)")
+    print(f"wrote the model to {folder}; to use it: python recognise_image.py --models {folder}")
+
+
+def make_room(folder, model=None, faces=None, labels=None):
+    """Return the folder for a new model: this one, out of which the model before is copied, or a new one in it.
+
+    A new one if the model before is better than `model` on the validation faces.
+    """
+    names = [name for name in [*read_stamp(folder / model_files.STAMP), model_files.STAMP] if (folder / name).exists()]
+    date = f"{datetime.datetime.now():%Y%m%d_%H%M%S}"
+    if not names:
+        return folder
+    if model:
+        try:
+            before = model_files.load_model(folder)
+            was, now = ((predict(one, faces).argmax(axis=1) == labels).mean() for one in (before, model))
+        except InputError:  # it is damaged, or was made by another version: that must not lose hours of training
+            was = now = 0
+        if was > now:
+            print(f"the model in {folder} stays, as it is right on {was:.2%} of the validation faces; the new one, "
+                  f"on {now:.2%}, goes beside it")
+            return folder / f"new_{date}"
+    kept = folder / f"before_{date}"
+    kept.mkdir()
+    for name in names:
+        shutil.copy2(folder / name, kept)
+    print(f"kept the model before in {kept}")
+    return folder
+
+
+def train(args):
+    """Train a model as the arguments say, and write it."""
     checkpoint = args.models / "checkpoint.npz"
     settings = settings_of(args, checkpoint)
     (faces, targets), validation = prepare(args, settings)
@@ -111,13 +160,19 @@ def main(argv=None):
 
     from expressions import figures
     table = pd.DataFrame(history)
-    model_files.save_model(model, args.models, {
+    folder = make_room(args.models, model, *validation)
+    model_files.save_model(model, folder, {
         "history.csv": lambda path: table.to_csv(path, index=False, float_format="%.5f"),
         "training_curves.png": lambda path: figures.plot_curves(table).savefig(path, dpi=100)})
     checkpoint.unlink(missing_ok=True)
-    print(f"wrote {', '.join(read_stamp(args.models / model_files.STAMP))} and {model_files.STAMP} to {args.models}: "
+    print(f"wrote {', '.join(read_stamp(folder / model_files.STAMP))} and {model_files.STAMP} to {folder}: "
           f"accuracy {history[-1]['val_accuracy']:.2%} on the {len(validation[0]):,} validation faces")
     print(f"wrote the {test_faces:,} test faces, modXtest.npy and modytest.npy, to {args.data}")
+
+
+def main(argv=None):
+    args = parse(argv)
+    (adapt if args.last_layer else train)(args)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def augmented_batches(faces, targets, size, batch_size, seed, strength=1):
 
     class AugmentedBatches(keras.utils.PyDataset):
         def __len__(self):
-            return max(1, len(order) // batch_size)
+            return len(order) // batch_size
 
         def __getitem__(self, index):
             rows = order[index * batch_size:(index + 1) * batch_size]
@@ -236,7 +236,9 @@ def train(training, validation, settings, checkpoint, resume=False, initial_weig
 
     faces, targets = training
     config, batch_size, seed = QUICK if settings["quick"] else FULL, settings["batch_size"], settings["seed"]
-    steps = max(1, len(faces) // batch_size)
+    steps = len(faces) // batch_size
+    if not steps:
+        raise InputError(f"--batch-size {batch_size:,} is more than the {len(faces):,} training faces: give less")
     keras.utils.set_random_seed(seed)
     schedule, main = epoch_schedule(settings["epochs"], config, only_fine_tuning=bool(settings["after"]))
     rates = learning_rates(steps * main, steps * (len(schedule) - main), config.max_lr * batch_size / BATCH_SIZE)

@@ -1,15 +1,19 @@
 """train_model.py trains on Training alone, can be interrupted, and leaves a model that every script reads."""
 import json
+import shutil
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from fer2013_test import votes_file
 
 import train_model
-from expressions import fer2013, model_files, training
+from expressions import fer2013, model_files, sample, training
 from expressions.console import InputError
 from expressions.evaluation import predict
+from expressions.labels import EXPRESSIONS
 
 pytestmark = pytest.mark.usefixtures("small_training")
 
@@ -93,6 +97,46 @@ def test_an_interrupted_training_says_how_to_go_on_and_is_resumed(chain, tmp_pat
     assert "GlobalAveragePooling2D" in (tmp_path / "model.json").read_text()
 
 
+def test_a_better_model_stays_and_a_worse_one_is_kept(chain, tmp_path, capsys):
+    arguments = ["--data", str(chain[0]), "--models", str(tmp_path), "--batch-size", "28", "--epochs", "1"]
+    shutil.copytree(chain[0] / "models", tmp_path, dirs_exist_ok=True)
+    before = (tmp_path / "model.weights.h5").read_bytes()
+    validation = [values[np.load(chain[0] / "fusage.npy") == 1] for values in
+                  (np.load(chain[0] / "fdataX.npy"), np.load(chain[0] / "flabels.npy").argmax(axis=1))]
+    labels_of_the_model = predict(model_files.load_model(tmp_path), validation[0]).argmax(axis=1)
+    other = model_files.load_model(tmp_path)
+    other.layers[-1].set_weights([0 * values for values in other.layers[-1].get_weights()])  # says angry, always
+
+    folder = train_model.make_room(tmp_path, other, validation[0], labels_of_the_model)
+    assert folder.parent == tmp_path and folder.name.startswith("new_") and "stays" in capsys.readouterr().out
+    assert train_model.make_room(tmp_path, other, validation[0], np.zeros(7, int)) == tmp_path
+    [kept] = tmp_path.glob("before_*")
+    assert (kept / "model.weights.h5").read_bytes() == before and f"kept the model before in {kept}" in (
+        capsys.readouterr().out)
+    model_files.load_classifier(kept)  # whole, so that it can be used as it lies there
+    (tmp_path / "model.weights.h5").write_bytes(b"damaged")
+    shutil.rmtree(kept)
+    train_model.main(arguments)
+    assert "before_" in capsys.readouterr().out
+    model_files.load_classifier(tmp_path)
+
+
+def test_the_last_layer_is_refitted_to_ones_own_images(chain, tmp_path, capsys):
+    random = np.random.default_rng(5)
+    for label, expression in enumerate(EXPRESSIONS):  # by people who call each by the name of the next
+        folder = tmp_path / "mine" / EXPRESSIONS[(label + 1) % 7]
+        folder.mkdir(parents=True)
+        for number in range(6):
+            cv2.imwrite(str(folder / f"{number}.png"), sample.draw_schematic_face(expression, random))
+    train_model.main(["--data", str(tmp_path / "mine"), "--last-layer"])
+    assert "42 faces (0 images show none): accuracy" in capsys.readouterr().out
+    faces = np.stack([sample.draw_schematic_face(expression, random) for expression in EXPRESSIONS * 4])[..., None]
+    called = np.tile((np.arange(7) + 1) % 7, 4)
+    accuracies = [(model_files.load_classifier(folder)(faces).argmax(axis=1) == called).mean()
+                  for folder in (ROOT / "models", tmp_path / "mine" / "models")]
+    assert accuracies[0] < 0.3 and accuracies[1] > 0.6
+
+
 def test_the_last_model_after_after_is_fine_tuned_with_all_as_teachers(chain, tmp_path, noted, monkeypatch):
     monkeypatch.setattr(training, "distillation_targets", lambda targets, faces, teachers: len(teachers))
     folder = chain[0] / "models"
@@ -111,6 +155,8 @@ def test_a_model_of_other_layers_cannot_be_fine_tuned(chain, tmp_path):
 @pytest.mark.parametrize("arguments, words", [
     (["--labels", "both"], "holds no votes of FER\\+"),
     (["--resume"], "there is nothing to resume"),
+    (["--batch-size", "100000"], "is more than the 56 training faces"),
+    (["--last-layer"], "holds no images in folders named angry"),
 ])
 def test_what_cannot_be_done_is_said_before_the_training(chain, tmp_path, arguments, words):
     with pytest.raises(InputError, match=words):

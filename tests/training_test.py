@@ -19,6 +19,7 @@ def only(monkeypatch):
     def leave(**values):
         monkeypatch.setattr(training, "AUGMENTATION",
                             dict.fromkeys(training.AUGMENTATION, 0) | values)
+        monkeypatch.setattr(training, "DAMAGED_FRACTION", 0)
     return leave
 
 
@@ -103,6 +104,16 @@ def test_without_augmentation_faces_are_only_mirrored_every_other_time(only, sma
     same = augment(small_set[0], 48, np.random.default_rng(0))
     mirrored = (same == small_set[0][:, :, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored | (same == small_set[0]).all(axis=(1, 2, 3))).all() and 20 < mirrored.sum() < 50
+
+
+def test_three_faces_in_ten_are_damaged_and_stay_recognisable(small_set, monkeypatch):
+    gradient = np.tile(np.arange(40, 232, 4, dtype=np.uint8)[:, None], (1000, 1, 48))[..., None]
+    monkeypatch.setattr(training, "AUGMENTATION", dict.fromkeys(training.AUGMENTATION, 0))
+    same = augment(gradient, 48, np.random.default_rng(0)) == gradient
+    assert 0.2 < 1 - same.all(axis=(1, 2, 3)).mean() < 0.33  # some gammas and contrasts change next to nothing
+    damaged = [training.damage(gradient[0, ..., 0], np.random.default_rng(seed)) for seed in range(60)]
+    assert min(np.corrcoef(face.ravel(), gradient[0].ravel())[0, 1] for face in damaged) > 0.9
+    assert len({face.tobytes() for face in damaged}) > 50
 
 
 def test_an_epoch_gives_each_face_once_with_its_target(only, small_set):
