@@ -5,7 +5,11 @@ Prints two tables for models/README.md: top-1 accuracy on each split with its 95
 stand in Training; and on faces damaged as cameras and face detectors do. Says for how many faces the mirror image gets
 another label: none, where the network is mirror-invariant.
 
+With a FOLDER of angry/*.jpg to neutral/*.jpg (RAF-DB, CK+, one's own) it measures the model on these instead: on the
+faces that the detector finds and crops, and on the whole images. Of each image the largest face counts.
+
 $ python benchmarks/accuracy.py
+$ python benchmarks/accuracy.py faces/ --detector yunet
 $ python benchmarks/accuracy.py --models data/sample/models --split PublicTest
 """
 import sys
@@ -17,10 +21,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from expressions.artifacts import DATA, MODELS
 from expressions.console import run, script_parser
-from expressions.evaluation import margin, predict
+from expressions.evaluation import calibration_table, expected_calibration_error, margin, predict
 from expressions.fer2013 import duplicate_groups, load_dataset
-from expressions.labels import PRIVATE_TEST, PUBLIC_TEST, SPLITS, TRAINING
-from expressions.model_files import load_model
+from expressions.labels import EXPRESSIONS, PRIVATE_TEST, PUBLIC_TEST, SPLITS, TRAINING
+from expressions.model_files import load_classifier, load_model
+from expressions.own_faces import read_labelled_faces
+from expressions.recognition import DETECTORS, Recogniser, choose_detector
 from expressions.training import resize
 
 SAME_PHOTOGRAPH = 0.95  # correlation of 12 x 12 thumbnails: see same_photographs
@@ -97,15 +103,31 @@ DAMAGES = {
 }
 
 
-def main(argv=None):
-    parser = script_parser(__doc__)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", default=DATA, help="what preprocessing.py wrote")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
-    parser.add_argument("--split", choices=SPLITS[1:], default=SPLITS[PRIVATE_TEST],
-                        help="whose faces are damaged; to choose by, take PublicTest (default: %(default)s)")
-    args = parser.parse_args(argv)
-    faces, labels, splits, _ = load_dataset(args.data)
-    model = load_model(args.models)
+def measure_folder(folder, models, detector):
+    """Print tables of how good the model is on a folder of one's own."""
+    import pandas as pd
+    from sklearn.metrics import recall_score
+
+    classify, texts = load_classifier(models), []
+    print("| faces | number | left out | top-1 accuracy | mean recall | calibration error |\n" + "| --- " * 6 + "|")
+    for name, find in ((f"found by {detector}", Recogniser(models, detector).detector), ("whole images", None)):
+        faces, y_true, n_left_out = read_labelled_faces(folder, find)
+        y_prob = np.concatenate([classify(faces[start:start + 256]) for start in range(0, len(faces), 256)])
+        y_pred = y_prob.argmax(axis=1)
+        accuracy, error = (y_true == y_pred).mean(), expected_calibration_error(calibration_table(y_true, y_prob))
+        recall = recall_score(y_true, y_pred, average="macro", zero_division=0)
+        print(f"| {name} | {len(faces):,} | {n_left_out:,} | {accuracy:.2%} ± {100 * margin(accuracy, len(faces)):.1f} "
+              f"| {recall:.2%} | {error:.3f} |")
+        names = pd.Categorical.from_codes(y_true, EXPRESSIONS), pd.Categorical.from_codes(y_pred, EXPRESSIONS)
+        matrix = pd.crosstab(*names, rownames=["true"], colnames=["predicted"], dropna=False)
+        texts.append(f"{name}, true expressions in rows:\n{matrix}")
+    print("", *texts, sep="\n\n")
+
+
+def measure_fer2013(data, models, damaged_split):
+    """Print the tables of FER2013's splits, and of the damaged faces of one of them."""
+    faces, labels, splits, _ = load_dataset(data)
+    model = load_model(models)
 
     print("| faces | number | top-1 accuracy | 95 % interval |\n| --- | --- | --- | --- |")
     predicted = np.full(len(faces), -1)
@@ -117,17 +139,32 @@ def main(argv=None):
         print(f"| {name} | {rows.sum():,} | {accuracy:.2%} | {100 * (accuracy - half):.1f} to "
               f"{100 * (accuracy + half):.1f} |")
 
-    rows = splits == SPLITS.index(args.split)
+    rows = splits == SPLITS.index(damaged_split)
     faces, labels, predicted = faces[rows], labels[rows], predicted[rows]
-    mirrored = predict(model, faces[:, :, ::-1]).argmax(axis=1)
-    print(f"\nOf {len(faces):,} {args.split} faces {(mirrored != predicted).sum():,} get another label when mirrored.")
+    changed = predict(model, faces[:, :, ::-1]).argmax(axis=1) != predicted
+    print(f"\nOf {len(faces):,} {damaged_split} faces {changed.sum():,} get another label when mirrored.")
 
-    print(f"\n| {args.split}, damaged | top-1 accuracy | points lost |\n| --- | --- | --- |")
+    print(f"\n| {damaged_split}, damaged | top-1 accuracy | points lost |\n| --- | --- | --- |")
     whole, accuracies = (predicted == labels).mean(), []
     for name, damage in DAMAGES.items():
         accuracies.append((predict(model, damage(faces)).argmax(axis=1) == labels).mean())
         print(f"| {name} | {accuracies[-1]:.2%} | {100 * (whole - accuracies[-1]):.1f} |", flush=True)
     print(f"| mean of these | {np.mean(accuracies):.2%} | {100 * (whole - np.mean(accuracies)):.1f} |")
+
+
+def main(argv=None):
+    parser = script_parser(__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="of folders named angry to neutral")
+    parser.add_argument("--detector", choices=DETECTORS, help="with FOLDER; as in recognise_image.py")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", default=DATA, help="what preprocessing.py wrote")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
+    parser.add_argument("--split", choices=SPLITS[1:], default=SPLITS[PRIVATE_TEST],
+                        help="whose faces are damaged; to choose by, take PublicTest (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if args.folder:
+        measure_folder(args.folder, args.models, choose_detector(args.detector))
+    else:
+        measure_fer2013(args.data, args.models, args.split)
 
 
 if __name__ == "__main__":
