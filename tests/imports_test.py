@@ -10,7 +10,7 @@ LEVELS = (  # a room imports only rooms of the lines above it
     {"labels", "console"},
     {"artifacts"},
     {"fer2013", "sample", "network", "images", "workers", "drawing", "evaluation"},
-    {"model_files", "detection", "yunet", "tables"},
+    {"model_files", "detection", "yunet", "tables", "explanation"},
     {"recognition", "training", "video", "figures", "own_faces"},
     {"tracking", "camera"},
 )
