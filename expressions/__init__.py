@@ -9,7 +9,7 @@ import os
 MAX_PIXELS = 120_000_000  # of an image; OpenCV refuses larger ones by their header
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads this when it is imported
 
-_ROOMS = {"Face": "recognition", "Recogniser": "recognition", "recognise": "recognition",
+_ROOMS = {"EXPRESSIONS": "labels", "Face": "recognition", "Recogniser": "recognition", "recognise": "recognition",
           "recognise_video": "tracking"}
 __all__ = list(_ROOMS)
 
