@@ -44,7 +44,8 @@ def draw_explanation(crop, importance, face):
     colours = np.where(strength > 0, FOR, AGAINST)
     coloured = large + 0.65 * np.abs(strength) * (colours - large.astype(float))
     bars = np.full((SIZE, round(1.4 * SIZE), 3), 40, np.uint8)
-    for row, (name, probability, colour) in enumerate(zip(EXPRESSIONS, face.probabilities.values(), EXPRESSION_COLOURS)):
+    for row, (name, colour) in enumerate(zip(EXPRESSIONS, EXPRESSION_COLOURS)):
+        probability = face.probabilities[name]
         baseline = round((row + 0.85) * SIZE / 7.6)
         draw_text(bars, name, (12, baseline), 0.6)
         end = 115 + round(probability * 210)
