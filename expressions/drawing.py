@@ -8,13 +8,8 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 LABEL_WIDTH = 240  # pixels of a face whose label has OpenCV's letters in their own size
 SMALL_FACE = 60  # pixels of the width below which a label has no room
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-EXPRESSION_COLOURS = (  # BGR in the order of EXPRESSIONS, dark enough for white letters
-    (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))
-
-
-def font_scale(image):
-    """OpenCV's font scale that is legible in an image of this size."""
-    return float(np.clip(min(image.shape[:2]) / 720, 0.45, 3))
+EXPRESSION_COLOURS = dict(zip(EXPRESSIONS, (  # BGR, dark enough for white letters
+    (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))))
 
 
 def _thickness(scale):
@@ -32,20 +27,14 @@ def draw_faces(image, faces):
     Letters are as large as the face allows; small faces have the first two letters of the expression, "ha".
     """
     for face in faces:
-        x, y, width, height = face.box
-        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour_of(face), max(2, round(width / 70)))
+        cv2.rectangle(image, face.box, EXPRESSION_COLOURS[face.expression], max(2, round(face.box[2] / 70)))
     occupied = [face.box for face in faces]
     for face in faces:
         text = face.expression[:2] if face.box[2] < SMALL_FACE else f"{face.expression} {face.probability:.0%}"
         if face.track_id is not None:
             text = f"{face.track_id} {text}"
         scale = float(np.clip(face.box[2] / LABEL_WIDTH, 0.4, 8))
-        occupied.append(draw_label(image, text, face.box, colour_of(face), scale, occupied))
-
-
-def colour_of(face):
-    """Return the colour of a Face's expression, BGR."""
-    return EXPRESSION_COLOURS[EXPRESSIONS.index(face.expression)]
+        occupied.append(draw_label(image, text, face.box, EXPRESSION_COLOURS[face.expression], scale, occupied))
 
 
 def draw_label(image, text, box, colour, scale, occupied):
@@ -70,7 +59,7 @@ def draw_label(image, text, box, colour, scale, occupied):
 
     inside = max(0, min(y, bottom))  # over the forehead, not the mouth
     top = next(filter(is_free, (y - height, y + box_height)), inside)
-    cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
+    cv2.rectangle(image, (left, top, width, height), colour, cv2.FILLED)
     draw_text(image, text, (left + pad, top + height - pad - below), scale, thickness=pad - 1)
     return left, top, width, height
 
@@ -78,24 +67,23 @@ def draw_label(image, text, box, colour, scale, occupied):
 def draw_probability_bars(frame, face):
     """Draw the probabilities of a Face as bars into the lower left corner of a frame uint8 BGR (h, w, 3)."""
     height, width = frame.shape[:2]
-    probabilities = [face.probabilities[expression] for expression in EXPRESSIONS]
     row_height = min(height / 26, width / 24)
     scale, left = row_height / 32, round(row_height / 2)
-    top = height - round((len(probabilities) + 0.5) * row_height)
+    top = height - round((len(EXPRESSIONS) + 0.5) * row_height)
     right = left + round(10 * row_height)
     bar_left = left + round(4.6 * row_height)
     darken(frame, left // 2, top - left // 2, right + left, height - left // 2)
-    for row, (expression, probability, colour) in enumerate(zip(EXPRESSIONS, probabilities, EXPRESSION_COLOURS)):
+    for row, (expression, colour) in enumerate(EXPRESSION_COLOURS.items()):
         baseline = top + round((row + 0.75) * row_height)
         draw_text(frame, expression, (left, baseline), scale, thickness=max(1, round(2 * scale)))
         brighter = tuple(min(255, 60 + level) for level in colour)
-        cv2.rectangle(frame, (bar_left, baseline - round(0.5 * row_height)),
-                      (bar_left + round(probability * (right - bar_left)), baseline), brighter, cv2.FILLED)
+        end = bar_left + round(face.probabilities[expression] * (right - bar_left))
+        cv2.rectangle(frame, (bar_left, baseline - round(0.5 * row_height)), (end, baseline), brighter, cv2.FILLED)
 
 
 def draw_overlay(frame, lines):
     """Draw lines of text into the upper left corner of a frame uint8 BGR (h, w, 3)."""
-    scale = 0.8 * font_scale(frame)
+    scale = 0.8 * float(np.clip(min(frame.shape[:2]) / 720, 0.45, 3))  # legible at any size
     widths, heights = zip(*(cv2.getTextSize(line, FONT, scale, _thickness(scale))[0] for line in lines))
     step = round(1.7 * max(heights))
     darken(frame, 0, 0, max(widths) + step, step * len(lines) + step // 2)

@@ -11,7 +11,7 @@ from expressions import tracking
 from expressions.labels import EXPRESSIONS
 from expressions.model_files import load_classifier
 from expressions.recognition import Recogniser
-from expressions.tracking import Track, Tracker, choose_label, recognise_frames, smooth_probabilities
+from expressions.tracking import Track, Tracker, recognise_frames
 
 
 def recogniser(classify, detector="haar"):
@@ -111,7 +111,7 @@ def test_a_change_of_expression_shows_within_half_a_second(rate):
         strength = np.full(7, 0.4)
         strength[3 if number < 2 * rate else 5] = 2.0  # happy, from the third second on surprise
         probabilities = np.exp(strength + random.normal(0, 0.15, 7)).astype(np.float32)
-        smooth_probabilities(track, probabilities / probabilities.sum(), number / rate)
+        track.smooth(probabilities / probabilities.sum(), number / rate)
         labels.append(track.expression)
     assert labels[:2 * rate] == [3] * 2 * rate
     assert set(labels[2 * rate + (rate + 1) // 2:]) == {5}
@@ -120,20 +120,23 @@ def test_a_change_of_expression_shows_within_half_a_second(rate):
 
 def test_probabilities_follow_an_exponential_moving_average_in_time():
     track = Track(1, np.zeros(4))
-    smooth_probabilities(track, np.eye(7, dtype=np.float32)[0], 0)
-    smooth_probabilities(track, np.eye(7, dtype=np.float32)[1], tracking.EMA_TIME_CONSTANT)
+    for label in (0, 1):
+        track.smooth(np.eye(7, dtype=np.float32)[label], label * tracking.EMA_TIME_CONSTANT)
     np.testing.assert_allclose(track.probabilities[:2], [np.exp(-1), 1 - np.exp(-1)], rtol=1e-6)
 
 
 def test_an_expression_needs_a_clear_lead_to_change_the_label():
-    probabilities = np.array([0.5, 0, 0, 0.35, 0, 0, 0.15])
-    assert choose_label(probabilities) == 0 and choose_label(probabilities, shown=3) == 3
-    assert choose_label(probabilities, shown=6) == 0
+    for shown, label in ((None, 0), (3, 3), (6, 0)):
+        track = Track(1, np.zeros(4), expression=shown)
+        track.smooth(np.array([0.5, 0, 0, 0.35, 0, 0, 0.15]), 0)
+        assert track.expression == label
 
 
 def test_a_box_at_the_border_that_grows_stays_in_the_frame():
     for box, found in (((0, 10, 100, 100), (0, 5, 140, 140)), ((100, 60, 100, 100), (60, 20, 140, 140))):
-        x, y, width, height = tracking.steady_box(np.array(box, float), np.array(found), (160, 200, 3))
+        track = Track(1, np.array(box, float), last_seen=0)
+        track.move_to(np.array(found), 0.1, (160, 200, 3))
+        x, y, width, height = track.box
         assert x >= 0 and y >= 0 and x + width <= 200 and y + height <= 160
         assert 125 < width <= 140 and 125 < height <= 140
 
