@@ -115,7 +115,7 @@ def test_without_a_display_it_records_until_the_seconds_are_over(short, capsys):
 
 def test_a_camera_that_is_unplugged_ends_with_a_sentence_and_a_whole_recording(short, monkeypatch):
     frames = ((True, np.full((64, 64, 3), number, np.uint8)) for number in range(5))
-    monkeypatch.setattr(camera, "open_camera", lambda _: (frames, lambda: None))
+    monkeypatch.setattr(camera, "open_camera", lambda _: frames)
     with pytest.raises(InputError, match=r"0 gives no images any more: plug it in.*whole"):
         webcam_live.main(["0", "--record", "live.mp4", "--quiet"])
     assert 0 < len(frames_of("live.mp4")) <= 5
