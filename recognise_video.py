@@ -11,7 +11,7 @@ $ python recognise_video.py s3://bucket/lecture.mp4 --no-video --table faces.par
 """
 import collections
 import contextlib
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -42,8 +42,7 @@ def parse_arguments(argv):
     args.outputs = [path for path in (args.output, args.table, args.plot) if path]
     if not args.outputs:
         raise InputError("--no-video leaves nothing to write: give --table or --plot")
-    can_plot = importlib.util.find_spec("matplotlib")
-    if args.plot and not (can_plot and args.plot.suffix.lower() in (".png", ".svg", ".pdf")):
+    if args.plot and not (args.plot.suffix.lower() in (".png", ".svg", ".pdf") and find_spec("matplotlib")):
         raise InputError(f"{args.plot} cannot be drawn: end the name in .png, .svg or .pdf, and pip install matplotlib")
     refuse_overwriting(args.outputs, [args.video])
     return args

@@ -110,7 +110,9 @@ def video_writer(path, rate=30, audio=None):
                 str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file:
             writer = VideoWriter(file, rate, audio)
             yield writer
-            writer.flush()
+            writer.write_audio(math.inf)
+            for stream in writer.encoders:
+                file.mux(stream.encode(None))  # what it still holds
     except (av.error.FFmpegError, OverflowError) as error:
         raise InputError(f"{path} cannot hold these times or this sound ({first_line(error)}): convert the video"
                          ) from None
@@ -129,10 +131,13 @@ class VideoWriter:
         context = self.stream.codec_context
         context.pix_fmt, context.time_base = "yuv420p", TICK
         context.colorspace, context.color_range = BT601, LIMITED_RANGE
+        self.encoders = [self.stream]
         self.is_copied = audio is not None and audio.codec_context.codec.canonical_name in MP4_AUDIO
-        if audio is not None:
-            self.track = file.add_stream_from_template(audio) if self.is_copied else file.add_stream(
-                "aac", rate=audio.rate)
+        if self.is_copied:
+            self.track = file.add_stream_from_template(audio)
+        elif audio is not None:
+            self.track = file.add_stream("aac", rate=audio.rate)
+            self.encoders.append(self.track)
 
     def write(self, frame, seconds):
         """Add a frame, uint8 BGR (h, w, 3). The first one sets the size, and one of another size is fitted to it."""
@@ -164,10 +169,3 @@ class VideoWriter:
                     samples.pts, samples.time_base = self.next_sample, Fraction(1, self.audio.rate)  # AVI's are coarse
                     self.next_sample += samples.samples
                     self.file.mux(self.track.encode(samples))
-
-    def flush(self):
-        """Write the rest of the sound, and what the encoders still hold."""
-        self.write_audio(math.inf)
-        self.file.mux(self.stream.encode(None))
-        if self.audio is not None and not self.is_copied:
-            self.file.mux(self.track.encode(None))
