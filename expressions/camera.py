@@ -32,28 +32,22 @@ def open_camera(source):
 
 
 def in_time(frames, is_live, is_paused):
-    """Yield (seconds, frame): of a live source as they come, with the seconds since the first one.
-
-    A file plays at its own pace, and waits while `is_paused()`.
-    """
+    """Yield (seconds since the first one, frame): of a live source as they come, of a file at its pace and not paused."""
     start = None
     for seconds, frame in frames:
         start = time.monotonic() if start is None else start
-        if is_live:
-            seconds = time.monotonic() - start
-        else:
+        if not is_live:
             time.sleep(max(0, start + seconds - time.monotonic()))
             while is_paused():
                 time.sleep(0.02)
                 start = time.monotonic() - seconds
-        yield seconds, frame
+        yield time.monotonic() - start if is_live else seconds, frame
 
 
 def watch(source, is_paused=lambda: False):
     """Yield the newest (seconds, frame) of open_camera and in_time, which run on a thread; others are dropped.
 
-    Yields None where there was none for a twentieth of a second. Raises InputError, also where a camera is unplugged
-    or an address falls silent.
+    Yields None where none came for a twentieth of a second. Raises InputError, also where the source falls silent.
     """
     frames = open_camera(source)  # not on the thread: macOS asks here whether the user allows it
     is_live = source.isdecimal() or is_remote(source)
@@ -97,10 +91,8 @@ def dated_path(name, suffix):
 
 def can_show():
     """Whether a window can open. Asked in a process of its own: where none can, OpenCV aborts the one that asks."""
-    if not sys.platform.startswith("linux"):
-        return True
-    code = "import cv2; cv2.namedWindow('attempt')"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    command = [sys.executable, "-c", "import cv2; cv2.namedWindow('attempt')"]
+    return not sys.platform.startswith("linux") or subprocess.run(command, capture_output=True).returncode == 0
 
 
 def show(title, image, milliseconds=1):
@@ -129,10 +121,7 @@ def window_is_open(title):
 
 
 def show_image(image, title, path):
-    """Show an image uint8 BGR (h, w, 3) until a key is pressed or the window is closed.
-
-    Where there is no display, say which file `path` holds it.
-    """
+    """Show an image uint8 BGR (h, w, 3) until a key or X is pressed; without a display say that `path` holds it."""
     if not can_show():
         print_status(f"there is no display to show it on: open {path}")
         return

@@ -60,10 +60,7 @@ def detect_faces(image, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighb
 
 
 def _search(grey, max_side, scale_factor, min_neighbours, min_confidence):
-    """Search a grey image, made smaller where it is larger than `max_side`: boxes int (n, 4) and scores float (n,).
-
-    One cascade proposes faces; another verifies each.
-    """
+    """Have one cascade propose faces and the other verify each: boxes int (n, 4) and scores float (n,)."""
     zoom = min(1, max_side / max(grey.shape))
     if zoom * min(grey.shape) < 1:  # nothing would be left of a line
         return np.empty((0, 4), int), np.empty(0)

@@ -141,10 +141,7 @@ class Tracker:
 
 
 def recognise_frames(frames, recogniser):
-    """Recognise the faces in an iterable of (seconds, frame uint8 BGR (h, w, 3)) with a recognition.Recogniser.
-
-    Yields (seconds, frame, list of Face), the faces with their track ids.
-    """
+    """Yield (seconds, frame, list of Face with track ids) for each (seconds, frame uint8 BGR (h, w, 3)) of `frames`."""
     tracker = Tracker(recogniser)
     for seconds, frame in frames:
         yield seconds, frame, tracker.process(float(seconds), frame)

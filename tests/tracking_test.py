@@ -118,14 +118,11 @@ def test_a_change_of_expression_shows_within_half_a_second(rate):
     assert track.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_probabilities_follow_an_exponential_moving_average_in_time():
+def test_probabilities_follow_a_moving_average_and_the_label_a_clear_lead():
     track = Track(1, np.zeros(4))
     for label in (0, 1):
         track.smooth(np.eye(7, dtype=np.float32)[label], label * tracking.EMA_TIME_CONSTANT)
     np.testing.assert_allclose(track.probabilities[:2], [np.exp(-1), 1 - np.exp(-1)], rtol=1e-6)
-
-
-def test_an_expression_needs_a_clear_lead_to_change_the_label():
     for shown, label in ((None, 0), (3, 3), (6, 0)):
         track = Track(1, np.zeros(4), expression=shown)
         track.smooth(np.array([0.5, 0, 0, 0.35, 0, 0, 0.15]), 0)
@@ -141,24 +138,19 @@ def test_a_box_at_the_border_that_grows_stays_in_the_frame():
         assert 125 < width <= 140 and 125 < height <= 140
 
 
-# ---- a detector of one's own: boxes that a test says -------------------------------------------
-
-def numbered_frames(n_frames, rate=25):
-    """Yield (seconds, frame) whose grey level is 40 + its number."""
-    return ((Fraction(number, rate), np.full((360, 640, 3), 40 + number, np.uint8)) for number in range(n_frames))
-
-
-def detector_of(places):
-    """A detector that finds the boxes places(number) in a frame of numbered_frames."""
-    return lambda image: np.array(places(int(image[0, 0, 0]) - 40), int).reshape(-1, 4)
+def boxes_found(n_frames, places):
+    """{track id: box} of each of so many frames, 25 a second, in which a detector of one's own finds places(number)."""
+    def detector(image):  # the grey level is the number
+        return np.array(places(int(image[0, 0, 0]) - 40), int).reshape(-1, 4)
+    frames = ((number / 25, np.full((360, 640, 3), 40 + number, np.uint8)) for number in range(n_frames))
+    return boxes_by_id(recognise_frames(frames, recogniser(always_happy, detector)))
 
 
 def test_a_detector_of_ones_own_gives_identities_by_overlap():
     def places(number):
         first, second = (20 + 8 * number, 50, 100, 100), (500 - 8 * number, 200, 100, 100)
         return [second, first] if number % 2 else [first, second]  # in any order
-    results = boxes_by_id(recognise_frames(numbered_frames(50), recogniser(always_happy, detector_of(places))))
-    for number, boxes in enumerate(results):
+    for number, boxes in enumerate(boxes_found(50, places)):
         assert boxes.keys() == {1, 2}
         assert abs(boxes[1][0] - (20 + 8 * number)) <= 10 and abs(boxes[2][0] - (500 - 8 * number)) <= 10
 
@@ -166,17 +158,15 @@ def test_a_detector_of_ones_own_gives_identities_by_overlap():
 def test_a_new_face_shows_within_two_frames_and_a_missed_one_is_held():
     def places(number):
         return [(100, 100, 80, 80)] if number >= 7 and number not in (15, 20, 21) and number < 30 else []
-    results = boxes_by_id(recognise_frames(numbered_frames(45), recogniser(always_happy, detector_of(places))))
+    results = boxes_found(45, places)
     shown = [number for number, boxes in enumerate(results) if boxes]
     assert shown[0] in (7, 8) and set(range(8, 30)) <= set(shown)
     assert shown[-1] <= 30 + 25 * tracking.HOLD_SECONDS and set().union(*results) == {1}
 
 
 def test_two_boxes_near_one_face_are_two_faces():
-    def places(number):
-        return [(100, 100, 80, 80)] if number < 10 else [(100, 100, 80, 80), (130, 100, 80, 80)]
-    results = boxes_by_id(recognise_frames(numbered_frames(20), recogniser(always_happy, detector_of(places))))
-    assert set(results[19]) == {1, 2} and results[19][1][0] < results[19][2][0]
+    boxes = boxes_found(20, lambda number: [(100, 100, 80, 80), (130, 100, 80, 80)][:1 + (number >= 10)])[-1]
+    assert set(boxes) == {1, 2} and boxes[1][0] < boxes[2][0]
 
 
 def test_faces_are_found_where_the_times_begin_anew():
@@ -187,18 +177,15 @@ def test_faces_are_found_where_the_times_begin_anew():
 
 
 def test_faces_of_a_low_score_are_left_out():
-    detector = lambda image: (np.array([(100, 100, 80, 80), (300, 100, 80, 80)]), np.array([0.9, 0.5]))  # noqa: E731
-    chosen = recogniser(always_happy, detector)
+    chosen = recogniser(always_happy, lambda image: ([(100, 100, 80, 80), (300, 100, 80, 80)], [0.9, 0.5]))
     chosen.min_score = 0.6
     [face] = Tracker(chosen).process(0.0, np.zeros((360, 640, 3), np.uint8))
     assert face.box == (100, 100, 80, 80) and face.score == 0.9
 
 
 def test_boxes_of_ones_own_detector_do_not_shake():
-    random = np.random.default_rng(0)
-    jitter = random.integers(-2, 3, (75, 4))
-    detector = detector_of(lambda number: [(200, 100, 120, 120) + jitter[number]])
-    results = boxes_by_id(recognise_frames(numbered_frames(75), recogniser(always_happy, detector)))
+    jitter = np.random.default_rng(0).integers(-2, 3, (75, 4))
+    results = boxes_found(75, lambda number: [(200, 100, 120, 120) + jitter[number]])
     assert np.std([boxes[1] for boxes in results], axis=0).max() < 1 < np.std(jitter, axis=0).min()
 
 
