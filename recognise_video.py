@@ -49,7 +49,7 @@ def parse_arguments(argv):
 
 
 def recognise(args, recogniser, video, writer):
-    """Yield (seconds, frame, list of Face) of an open video, whose sound goes to the writer, and show a progress bar."""
+    """Yield (seconds, frame, list of Face) of an open video, whose sound goes to the writer; show how far it is."""
     stream = video.streams.video[0]
     frames = read_video(video, writer.audio, writer.packets) if writer else read_video(video)
     n_waiting = min(16, max(2, MAX_WAITING_BYTES // max(1, 3 * stream.width * stream.height)))

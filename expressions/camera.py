@@ -32,7 +32,7 @@ def open_camera(source):
 
 
 def in_time(frames, is_live, is_paused):
-    """Yield (seconds since the first one, frame): of a live source as they come, of a file at its pace and not paused."""
+    """Yield (seconds since the first, frame): of a live source as they come, of a file at its pace while not paused."""
     start = None
     for seconds, frame in frames:
         start = time.monotonic() if start is None else start
