@@ -60,11 +60,13 @@ def take_picture(source, seconds, has_window):
                 preview = cv2.flip(image, 1)
                 draw_countdown(preview, math.ceil(seconds_left))
                 key = camera.show(TITLE, preview)
-            if key in ("q", " ") or seconds_left <= 0:
+            if key == "q":
+                return None
+            if key == " " or seconds_left <= 0:
                 break
     if image is None or is_uniform(image):
         raise InputError(f"{source} gives nothing but one flat colour, or no image: uncover the lens, make some light")
-    return None if key == "q" else image
+    return image
 
 
 def main(argv=None):

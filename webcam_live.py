@@ -27,7 +27,6 @@ from expressions.tables import VIDEO_COLUMNS, open_table, table_path
 from expressions.tracking import Tracker
 
 TITLE = "expressions - h lists the keys"
-UNIFORM = "one flat colour: is the lens covered?"
 KEYS = ("q  quit", "s  snapshot", "r  record, and stop", "space  pause", "h  these keys")
 
 
@@ -80,16 +79,15 @@ class LiveSession:
                 if self.args.has_window and self.n_frames and self.show() == "q":
                     return
 
-    def start_recording(self, path):
-        from expressions.video import video_writer
-
-        self.writer = self.recorder.enter_context(video_writer(path))
-        self.recording, self.began = path, self.seconds
-
-    def stop_recording(self):
+    def record(self, path):
+        """Finish the recording, if there is one, and begin another, if there is a path for it."""
         self.recorder.close()
-        self.writer = None
-        print_status(f"wrote {self.recording}", self.args.quiet)
+        if self.writer:
+            print_status(f"wrote {self.recording}", self.args.quiet)
+        self.writer, self.recording, self.began = None, path, self.seconds
+        if path:
+            from expressions.video import video_writer
+            self.writer = self.recorder.enter_context(video_writer(path))
 
     def annotate(self, is_mirrored=False):
         """Return a copy of the newest frame, mirrored if asked, with its faces."""
@@ -106,9 +104,9 @@ class LiveSession:
         """Show the newest frame in the window; do what a pressed key other than q asks for, and return it."""
         image = self.annotate(not self.args.no_mirror)
         rate = (len(self.times) - 1) / max(self.times[-1] - self.times[0], 1e-3)
-        draw_overlay(image, (f"{rate:.0f} frames a second", *("recording",) * bool(self.writer),
-                             *("paused",) * self.is_paused, *(UNIFORM,) * is_uniform(self.frame),
-                             *KEYS * self.shows_keys))
+        lines = (f"{rate:.0f} frames a second", self.writer and "recording", self.is_paused and "paused",
+                 is_uniform(self.frame) and "one flat colour: is the lens covered?", *KEYS * self.shows_keys)
+        draw_overlay(image, list(filter(None, lines)))
         key = camera.show(TITLE, image)
         if key == "h":
             self.shows_keys = not self.shows_keys
@@ -118,11 +116,10 @@ class LiveSession:
             path = camera.dated_path("snapshot", ".jpg")
             write_image(path, self.annotate())
             print_status(f"wrote {path}", self.args.quiet)
-        elif key == "r" and self.writer:
-            self.stop_recording()
         elif key == "r":
-            self.start_recording(camera.dated_path("recording", ".mp4"))
-            self.writer.write(self.annotate(), 0)
+            self.record(None if self.writer else camera.dated_path("recording", ".mp4"))
+            if self.writer:  # no recording is empty
+                self.writer.write(self.annotate(), 0)
         return key
 
 
@@ -131,16 +128,14 @@ def main(argv=None):
     with contextlib.ExitStack() as stack:
         table = args.table and stack.enter_context(open_table(args.table, VIDEO_COLUMNS))
         session = LiveSession(args, table, stack.enter_context(contextlib.ExitStack()))
-        if args.record:
-            session.start_recording(args.record)
+        session.record(args.record)
         try:
             session.run()
         except (KeyboardInterrupt, InputError) as error:  # what was recorded is worth having
             ended_by = error
         if not session.n_frames:
             raise ended_by or InputError(f"{args.source} opens but gives no image: check it")
-        if session.writer:
-            session.stop_recording()
+        session.record(None)
     if ended_by:
         raise type(ended_by)(f"{str(ended_by) or 'run it again to go on'}; recording and rows so far are whole")
 
