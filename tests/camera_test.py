@@ -24,23 +24,14 @@ def test_a_camera_gives_its_frames_until_there_are_none(monkeypatch):
     assert [frame[0, 0, 0] for _, frame in camera.open_camera("1")] == [0, 1, 2]
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that only sleeping moves, in place of the time module."""
-    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+def test_a_file_plays_at_its_own_pace_and_waits_while_paused_and_a_live_source_does_not(monkeypatch):
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)  # which only sleeping moves
     clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
     monkeypatch.setattr(camera, "time", clock)
-    return clock
-
-
-def test_a_file_plays_at_its_own_pace_and_waits_while_paused(clock):
     played = camera.in_time(((n / 10, n) for n in range(30)), False, lambda: 101.05 < clock.now < 106.1)
     for number, (seconds, frame) in enumerate(played):
         assert frame == number and seconds == pytest.approx(number / 10)
         assert clock.now - 100 == pytest.approx(number / 10 + 5 * (number > 10), abs=0.03)
-
-
-def test_a_live_source_has_the_times_at_which_its_frames_come(clock):
     arriving = ((True, clock.sleep(0.3)) for _ in range(3))
     assert [seconds for seconds, _ in camera.in_time(arriving, True, None)] == pytest.approx([0, 0.3, 0.6])
 
@@ -86,12 +77,3 @@ def test_errors_and_silence_are_told_and_the_camera_is_released(monkeypatch):
     with pytest.raises(InputError, match="rtsp://host/a gives no images any more"):
         for _ in watched(monkeypatch, silent(), "rtsp://host/a"):
             threading.Timer(0.5, go.set).start()
-
-
-@pytest.mark.parametrize(("code", "visible", "key"), [
-    (ord("q"), 1, "q"), (27, 1, "q"), (ord("S"), 1, "s"), (-1, 1, ""), (-1, -1, "q")])
-def test_keys_and_a_closed_window(monkeypatch, code, visible, key):
-    for name, answer in (("namedWindow", None), ("resizeWindow", None), ("imshow", None), ("waitKey", code),
-                         ("getWindowProperty", visible)):
-        monkeypatch.setattr(cv2, name, lambda *_, answer=answer: answer)
-    assert camera.show("title", np.zeros((4, 4, 3), np.uint8)) == key
