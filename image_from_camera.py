@@ -13,7 +13,6 @@ import contextlib
 import csv
 import math
 import sys
-import threading
 from pathlib import Path
 
 import cv2
@@ -52,9 +51,8 @@ def take_picture(source, seconds, has_window):
 
     With a window it shows what the camera sees, and is over at a press of space. Raises InputError.
     """
-    playing, image, key, seconds_left = threading.Event(), None, "", seconds
-    playing.set()
-    with contextlib.closing(camera.watch(source, playing)) as items:
+    image, key, seconds_left = None, "", seconds
+    with contextlib.closing(camera.watch(source)) as items:
         for item in items:
             if item:
                 seconds_left, image = seconds - item[0], item[1]

@@ -11,7 +11,7 @@ $ python recognise_video.py s3://bucket/lecture.mp4 --no-video --table faces.par
 """
 import collections
 import contextlib
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,7 +25,6 @@ from expressions.tables import STDOUT, VIDEO_COLUMNS, open_table, table_path
 from expressions.tracking import recognise_frames
 from expressions.video import frame_rate, open_video, prefetch, read_video, video_writer
 
-PLOT_INTERVAL = 0.1  # seconds
 MAX_WAITING_BYTES = 1 << 26  # of frames, before each of the threads
 
 
@@ -43,60 +42,54 @@ def parse_arguments(argv):
     args.outputs = [path for path in (args.output, args.table, args.plot) if path]
     if not args.outputs:
         raise InputError("--no-video leaves nothing to write: give --table or --plot")
-    can_plot = importlib.util.find_spec("matplotlib")
-    if args.plot and not (can_plot and args.plot.suffix.lower() in (".png", ".svg", ".pdf")):
+    if args.plot and not (args.plot.suffix.lower() in (".png", ".svg", ".pdf") and find_spec("matplotlib")):
         raise InputError(f"{args.plot} cannot be drawn: end the name in .png, .svg or .pdf, and pip install matplotlib")
     refuse_overwriting(args.outputs, [args.video])
     return args
 
 
-def recognise(args, recogniser, video, writer, table):
-    """Recognise the faces in an open video, and give them to the writer and the table; either may be None.
-
-    Returns the numbers of frames and of faces, the points that plot_timeline takes, and the InputError or
-    KeyboardInterrupt that ended it early, or None.
-    """
+def recognise(args, recogniser, video, writer):
+    """Yield (seconds, frame, list of Face) of an open video, whose sound goes to the writer; show how far it is."""
     stream = video.streams.video[0]
+    frames = read_video(video, writer.audio, writer.packets) if writer else read_video(video)
     n_waiting = min(16, max(2, MAX_WAITING_BYTES // max(1, 3 * stream.width * stream.height)))
-    frames = read_video(video, stream, writer.audio, writer.packets) if writer else read_video(video, stream)
     recognised = prefetch(recognise_frames(prefetch(frames, n_waiting), recogniser), n_waiting)
     expected = stream.frames or round((video.duration or 0) / 1e6 * frame_rate(stream)) or None
-    progress = tqdm(recognised, printable(Path(args.video).name), expected, unit=" frames", disable=args.quiet or None)
-    n_frames, n_faces, timeline, ended_by = 0, 0, collections.defaultdict(list), None
-    with contextlib.closing(recognised), progress:
-        try:
-            for seconds, frame, faces in progress:
-                if writer:
-                    draw_faces(frame, faces)
-                    writer.write(frame, seconds)
-                for face in faces:
-                    points = timeline[face.track_id]
-                    if args.plot and (not points or seconds - points[-1][0] >= PLOT_INTERVAL):
-                        points.append((seconds, *face.probabilities.values()))
-                    if table:
-                        table.add([n_frames, f"{seconds:.3f}", *face_row(face.track_id, face)])
-                n_frames, n_faces = n_frames + 1, n_faces + len(faces)
-        except (InputError, KeyboardInterrupt) as error:  # what was done so far is worth having
-            ended_by = error
-    return n_frames, n_faces, timeline, ended_by
+    name = printable(Path(args.video).name)
+    with contextlib.closing(recognised), tqdm(recognised, name, expected, unit=" frames",
+                                              disable=args.quiet or None) as progress:
+        yield from progress
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     recogniser = recogniser_of(args)  # says at once if it cannot be loaded
+    n_frames, n_faces, timeline, ended_by = 0, 0, collections.defaultdict(list), None
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video))
-        rate = frame_rate(video.streams.video[0])
         audio = next((track for track in video.streams.audio if track.codec_context is not None), None)
+        rate = frame_rate(video.streams.video[0])
         writer = args.output and stack.enter_context(video_writer(args.output, rate, audio))
         table = args.table and stack.enter_context(open_table(args.table, VIDEO_COLUMNS))
-        n_frames, n_faces, timeline, ended_by = recognise(args, recogniser, video, writer, table)
+        recognised = stack.enter_context(contextlib.closing(recognise(args, recogniser, video, writer)))
+        try:
+            for seconds, frame, faces in recognised:
+                if writer:
+                    draw_faces(frame, faces)
+                    writer.write(frame, seconds)
+                for face in faces if table else ():
+                    table.add([n_frames, f"{seconds:.3f}", *face_row(face.track_id, face)])
+                for face in faces if args.plot else ():
+                    timeline[face.track_id].append((seconds, *face.probabilities.values()))
+                n_frames, n_faces = n_frames + 1, n_faces + len(faces)
+        except (InputError, KeyboardInterrupt) as error:  # what was done so far is worth having
+            ended_by = error
         if not n_frames:
             raise ended_by or InputError(f"{args.video} holds no frame that decodes: mend or convert it")
         if args.plot:
             from expressions.figures import plot_timeline
             with replace_when_whole(args.plot) as [temporary]:
-                plot_timeline(timeline).savefig(temporary)
+                plot_timeline(timeline, seconds, printable(Path(args.video).name)).savefig(temporary)
     written = ", ".join(str(path) for path in args.outputs if path != STDOUT) or "the table"
     print_status(f"wrote {written}: {pluralise(n_frames, 'frame')}, {pluralise(n_faces, 'face detection')}", args.quiet)
     if ended_by:

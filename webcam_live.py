@@ -13,7 +13,6 @@ $ python webcam_live.py rtsp://camera.example/stream --table faces.csv --seconds
 import collections
 import contextlib
 import dataclasses
-import threading
 from pathlib import Path
 
 import cv2
@@ -28,7 +27,6 @@ from expressions.tables import VIDEO_COLUMNS, open_table, table_path
 from expressions.tracking import Tracker
 
 TITLE = "expressions - h lists the keys"
-UNIFORM = "one flat colour: is the lens covered?"
 KEYS = ("q  quit", "s  snapshot", "r  record, and stop", "space  pause", "h  these keys")
 
 
@@ -59,57 +57,44 @@ class LiveSession:
     def __init__(self, args, table, recorder):
         self.args, self.table, self.recorder = args, table, recorder
         self.process = Tracker(recogniser_of(args)).process
-        self.playing = threading.Event()  # cleared while paused
-        self.playing.set()
-        self.n_frames, self.seconds, self.frame, self.faces = 0, 0, None, []  # the newest frame, its time and its Faces
+        self.n_frames, self.seconds = 0, 0  # taken so far, and the time of the newest
         self.times = collections.deque(maxlen=30)  # of the last frames, in seconds
-        self.writer = None  # of the recording
-        self.shows_keys = False
+        self.writer, self.is_paused, self.shows_keys = None, False, False
 
     def run(self):
-        """Recognise and keep what comes until the user quits, --seconds are over or the source ends.
-
-        Raises InputError.
-        """
-        with contextlib.closing(camera.watch(self.args.source, self.playing)) as items:
+        """Recognise and keep what comes until the user quits, --seconds are over or the source ends."""
+        with contextlib.closing(camera.watch(self.args.source, lambda: self.is_paused)) as items:
             for item in items:
-                if item and self.playing.is_set():
+                if item and not self.is_paused:
                     self.seconds, self.frame = item
                     if self.args.seconds and self.seconds >= self.args.seconds:
                         return
-                    self.times.append(self.seconds)
                     self.faces = self.process(*item)
                     for face in self.faces if self.table else ():
                         self.table.add([self.n_frames, f"{self.seconds:.3f}", *face_row(face.track_id, face)])
                     if self.writer:
                         self.writer.write(self.annotate(), self.seconds - self.began)
+                    self.times.append(self.seconds)
                     self.n_frames += 1
                 if self.args.has_window and self.n_frames and self.show() == "q":
                     return
 
-    def start_recording(self, path):
-        """Begin a recording with the newest frame, if there is one."""
-        from expressions.video import video_writer
-
-        self.writer = self.recorder.enter_context(video_writer(path))
-        self.recording, self.began = path, self.seconds
-        if self.n_frames:
-            self.writer.write(self.annotate(), 0)
-
-    def stop_recording(self):
-        """Finish the recording, if there is one."""
+    def record(self, path):
+        """Finish the recording, if there is one, and begin another, if there is a path for it."""
         self.recorder.close()
         if self.writer:
             print_status(f"wrote {self.recording}", self.args.quiet)
-        self.writer = None
+        self.writer, self.recording, self.began = None, path, self.seconds
+        if path:
+            from expressions.video import video_writer
+            self.writer = self.recorder.enter_context(video_writer(path))
 
     def annotate(self, is_mirrored=False):
         """Return a copy of the newest frame, mirrored if asked, with its faces."""
-        image, faces = self.frame.copy(), self.faces
-        if is_mirrored:
-            image = cv2.flip(image, 1)
-            boxes = [(image.shape[1] - x - width, y, width, height) for x, y, width, height in (f.box for f in faces)]
-            faces = [dataclasses.replace(face, box=box) for face, box in zip(faces, boxes)]
+        image, faces = cv2.flip(self.frame, 1) if is_mirrored else self.frame.copy(), self.faces
+        if is_mirrored:  # only the letters are not
+            left = [image.shape[1] - face.box[0] - face.box[2] for face in faces]
+            faces = [dataclasses.replace(face, box=(x, *face.box[1:])) for x, face in zip(left, faces)]
         draw_faces(image, faces)
         if faces:
             draw_probability_bars(image, max(faces, key=lambda face: face.box[2]))
@@ -119,22 +104,22 @@ class LiveSession:
         """Show the newest frame in the window; do what a pressed key other than q asks for, and return it."""
         image = self.annotate(not self.args.no_mirror)
         rate = (len(self.times) - 1) / max(self.times[-1] - self.times[0], 1e-3)
-        draw_overlay(image, (f"{rate:.0f} frames a second", *("recording",) * bool(self.writer),
-                             *("paused",) * (not self.playing.is_set()), *(UNIFORM,) * is_uniform(self.frame),
-                             *KEYS * self.shows_keys))
+        lines = (f"{rate:.0f} frames a second", self.writer and "recording", self.is_paused and "paused",
+                 is_uniform(self.frame) and "one flat colour: is the lens covered?", *KEYS * self.shows_keys)
+        draw_overlay(image, list(filter(None, lines)))
         key = camera.show(TITLE, image)
         if key == "h":
             self.shows_keys = not self.shows_keys
         elif key == " ":
-            (self.playing.clear if self.playing.is_set() else self.playing.set)()
+            self.is_paused = not self.is_paused
         elif key == "s":
             path = camera.dated_path("snapshot", ".jpg")
             write_image(path, self.annotate())
             print_status(f"wrote {path}", self.args.quiet)
-        elif key == "r" and self.writer:
-            self.stop_recording()
         elif key == "r":
-            self.start_recording(camera.dated_path("recording", ".mp4"))
+            self.record(None if self.writer else camera.dated_path("recording", ".mp4"))
+            if self.writer:  # no recording is empty
+                self.writer.write(self.annotate(), 0)
         return key
 
 
@@ -143,15 +128,14 @@ def main(argv=None):
     with contextlib.ExitStack() as stack:
         table = args.table and stack.enter_context(open_table(args.table, VIDEO_COLUMNS))
         session = LiveSession(args, table, stack.enter_context(contextlib.ExitStack()))
-        if args.record:
-            session.start_recording(args.record)
+        session.record(args.record)
         try:
             session.run()
         except (KeyboardInterrupt, InputError) as error:  # what was recorded is worth having
             ended_by = error
         if not session.n_frames:
             raise ended_by or InputError(f"{args.source} opens but gives no image: check it")
-        session.stop_recording()
+        session.record(None)
     if ended_by:
         raise type(ended_by)(f"{str(ended_by) or 'run it again to go on'}; recording and rows so far are whole")
 

@@ -32,7 +32,7 @@ from expressions import tracking
 from expressions.console import InputError, positive_int, run, script_parser
 from expressions.detection import detect_faces, run_detector
 from expressions.images import read_image
-from expressions.yunet import MAX_SIDE, PATH, YuNet
+from expressions.yunet import PATH, YuNet
 
 MAX_SIZE_RATIO = 2  # of the sides of a found box and a true one
 CASCADE = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
@@ -62,15 +62,15 @@ def haar_in_video(image):
 
 def yunet(image):
     """YuNet, as recognise_image.py has it search; where its file is in models/."""
-    return run_detector(_yunet(MAX_SIDE), image)[0]
+    return run_detector(_yunet(), image)[0]
 
 
 def yunet_in_video(image):
     """The same, as recognise_video.py has it search every second frame."""
-    return run_detector(_yunet(tracking.YUNET_SIDE), image)[0]
+    return run_detector(_yunet(), image, max_side=tracking.YUNET_SIDE)[0]
 
 
-_yunet = functools.cache(lambda max_side: YuNet(max_side=max_side))
+_yunet = functools.cache(YuNet)
 METHODS = {method.__name__: method for method in (the_original, opencv, haar_in_video, haar)}
 if PATH.is_file():
     METHODS |= {method.__name__: method for method in (yunet_in_video, yunet)}

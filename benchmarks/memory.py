@@ -62,7 +62,7 @@ def read_jpegs(source):
     """Return the frames of a video as JPEG files, and how many a second there are."""
     with open_video(source) as video:
         stream = video.streams.video[0]
-        return [cv2.imencode(".jpg", frame)[1].tobytes() for _, frame in read_video(video, stream)], frame_rate(stream)
+        return [cv2.imencode(".jpg", frame)[1].tobytes() for _, frame in read_video(video)], frame_rate(stream)
 
 
 @contextlib.contextmanager

@@ -198,7 +198,7 @@ def compare_with_full_search(video, table, search):
             boxes[int(row["frame"])].append(tuple(int(row[name]) for name in ("x", "y", "width", "height")))
     searched = both = 0
     with open_video(video) as read:
-        for index, (_, frame) in enumerate(read_video(read, read.streams.video[0])):
+        for index, (_, frame) in enumerate(read_video(read)):
             found = search(frame)
             searched += len(found)
             both += len(pair_boxes(boxes[index], found))

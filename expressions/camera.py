@@ -10,86 +10,77 @@ from pathlib import Path
 import cv2
 
 from expressions.console import InputError, print_status, printable
-from expressions.images import is_remote
+from expressions.images import is_remote, parse_path
 
 TIMEOUT = 5  # seconds without an image after which a camera counts as unplugged
 
 
 def open_camera(source):
-    """Return the frames of a camera number, a video file or an address, and a function that releases them.
+    """Return the frames of a camera number, a video file or an address, which is closed when nothing holds them.
 
-    The frames are an iterator of (seconds, frame uint8 BGR (h, w, 3)), the seconds only right for files. Raises
-    InputError.
+    They are an iterator of (seconds, frame uint8 BGR (h, w, 3)), the seconds only right for files. Raises InputError.
     """
     if not source.isdecimal():
         from expressions.video import open_video, read_video
-        video = open_video(source if is_remote(source) else Path(source), is_remote(source))
-        return read_video(video, video.streams.video[0]), video.close
+        return read_video(open_video(parse_path(source), is_remote(source)))
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the sentence below says more
     capture = cv2.VideoCapture(int(source[:9]))  # as many digits as OpenCV takes
     if not capture.isOpened():
         raise InputError(f"camera {source} does not open: plug it in, close other programs that use it, "
                          "or give another number, a video file or an address")
-    return iter(capture.read, (False, None)), capture.release  # read gives (True, frame) until none comes
+    return iter(capture.read, (False, None))  # read gives (True, frame) until none comes
 
 
-def in_time(frames, is_live, playing):
-    """Yield (seconds, frame): of a live source as they come, with the seconds since the first one.
-
-    A file plays at its own pace, and waits while the threading.Event `playing` is not set.
-    """
+def in_time(frames, is_live, is_paused):
+    """Yield (seconds since the first, frame): of a live source as they come, of a file at its pace while not paused."""
     start = None
     for seconds, frame in frames:
         start = time.monotonic() if start is None else start
-        if is_live:
-            seconds = time.monotonic() - start
-        else:
+        if not is_live:
             time.sleep(max(0, start + seconds - time.monotonic()))
-            if not playing.is_set():
-                playing.wait()
+            while is_paused():
+                time.sleep(0.02)
                 start = time.monotonic() - seconds
-        yield seconds, frame
+        yield time.monotonic() - start if is_live else seconds, frame
 
 
-def watch(source, playing):
+def watch(source, is_paused=lambda: False):
     """Yield the newest (seconds, frame) of open_camera and in_time, which run on a thread; others are dropped.
 
-    Yields None where there was none for a twentieth of a second. Raises InputError, also where a camera is unplugged
-    or an address falls silent.
+    Yields None where none came for a twentieth of a second. Raises InputError, also where the source falls silent.
     """
-    frames, release = open_camera(source)  # not on the thread: macOS asks here whether the user allows it
+    frames = open_camera(source)  # not on the thread: macOS asks here whether the user allows it
     is_live = source.isdecimal() or is_remote(source)
     newest, errors, arrived, closed = collections.deque(maxlen=1), [], threading.Event(), threading.Event()
 
     def take():
         try:
-            for item in in_time(frames, is_live, playing):
+            for item in in_time(frames, is_live, lambda: is_paused() and not closed.is_set()):
                 newest.append(item)
                 arrived.set()
                 if closed.is_set():
                     break
         except Exception as error:
             errors.append(error)
-        release()
 
     thread = threading.Thread(target=take, daemon=True)  # a camera that hangs must not hold up the end
     thread.start()
-    last_time, is_silent = time.monotonic(), False
+    last_time = time.monotonic()
     try:
-        while (thread.is_alive() or newest) and not is_silent:
+        while thread.is_alive() or newest:
             arrived.wait(0.05)
             arrived.clear()
             item = newest.pop() if newest else None
             last_time = time.monotonic() if item else last_time
-            is_silent = is_live and time.monotonic() - last_time > TIMEOUT
+            if is_live and time.monotonic() - last_time > TIMEOUT:
+                break
             yield item
         for error in errors:
             raise error
-        if is_silent or source.isdecimal():  # a camera has no end
+        if thread.is_alive() or source.isdecimal():  # it is silent, or a camera ended, which has no end
             raise InputError(f"{source} gives no images any more: plug it in, or close other programs that use it")
     finally:
         closed.set()
-        playing.set()
         thread.join(2)
 
 
@@ -100,10 +91,8 @@ def dated_path(name, suffix):
 
 def can_show():
     """Whether a window can open. Asked in a process of its own: where none can, OpenCV aborts the one that asks."""
-    if not sys.platform.startswith("linux"):
-        return True
-    code = "import cv2; cv2.namedWindow('attempt')"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    command = [sys.executable, "-c", "import cv2; cv2.namedWindow('attempt')"]
+    return not sys.platform.startswith("linux") or subprocess.run(command, capture_output=True).returncode == 0
 
 
 def show(title, image, milliseconds=1):
@@ -132,10 +121,7 @@ def window_is_open(title):
 
 
 def show_image(image, title, path):
-    """Show an image uint8 BGR (h, w, 3) until a key is pressed or the window is closed.
-
-    Where there is no display, say which file `path` holds it.
-    """
+    """Show an image uint8 BGR (h, w, 3) until a key or X is pressed; without a display say that `path` holds it."""
     if not can_show():
         print_status(f"there is no display to show it on: open {path}")
         return

@@ -34,14 +34,9 @@ LEVEL_FROM = 20  # degrees of tilt from which on a crop is levelled; up to 15 th
 
 @functools.cache
 def _cascade(name, thread):  # a cascade keeps state while it searches: each thread needs its own
-    try:
-        cascade = cv2.CascadeClassifier(cv2.data.haarcascades + name)
-    except AttributeError:
-        raise InputError(f"OpenCV {cv2.__version__} has no CascadeClassifier: "
-                         "pip install 'opencv-python<5'") from None
-    if cascade.empty():
-        raise InputError(f"{cv2.data.haarcascades}{name} does not load: reinstall opencv-python 4")
-    return cascade
+    if not hasattr(cv2, "CascadeClassifier"):
+        raise InputError(f"OpenCV {cv2.__version__} has no CascadeClassifier: pip install 'opencv-python<5'")
+    return cv2.CascadeClassifier(cv2.data.haarcascades + name)
 
 
 def detect_faces(image, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighbours=MIN_NEIGHBOURS,
@@ -53,24 +48,19 @@ def detect_faces(image, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighb
     """
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     boxes, scores = _search(grey, max_side, scale_factor, min_neighbours, MIN_CONFIDENCE)
-    eyes = eyes_of_boxes(boxes)
     for degrees in rotations if not len(boxes) and np.hypot(*grey.shape) < MAX_DIAGONAL else ():
         rotated, inverse = rotate_image(grey, degrees)
         boxes, scores = _search(rotated, max_side, scale_factor, min_neighbours, MIN_CONFIDENCE_ROTATED)
         if len(boxes):
             eyes = eyes_of_boxes(boxes) @ inverse[:, :2].T + inverse[:, 2]
-            centres = (boxes[:, :2] + boxes[:, 2:] / 2) @ inverse[:, :2].T + inverse[:, 2]
-            corners = np.stack([centres - boxes[:, 2:] / 2, centres + boxes[:, 2:] / 2])
-            corners = np.round(corners).astype(int).clip(0, grey.shape[::-1])
-            return np.concatenate([corners[0], corners[1] - corners[0]], axis=1), scores, eyes
-    return boxes, scores, eyes
+            centres, half = (boxes[:, :2] + boxes[:, 2:] / 2) @ inverse[:, :2].T + inverse[:, 2], boxes[:, 2:] / 2
+            start, end = np.round([centres - half, centres + half]).astype(int).clip(0, grey.shape[::-1])
+            return np.hstack([start, end - start]), scores, eyes
+    return boxes, scores, eyes_of_boxes(boxes)
 
 
 def _search(grey, max_side, scale_factor, min_neighbours, min_confidence):
-    """Search a grey image, made smaller where it is larger than `max_side`: boxes int (n, 4) and scores float (n,).
-
-    One cascade proposes faces; another verifies each.
-    """
+    """Have one cascade propose faces and the other verify each: boxes int (n, 4) and scores float (n,)."""
     zoom = min(1, max_side / max(grey.shape))
     if zoom * min(grey.shape) < 1:  # nothing would be left of a line
         return np.empty((0, 4), int), np.empty(0)
@@ -80,18 +70,18 @@ def _search(grey, max_side, scale_factor, min_neighbours, min_confidence):
     found = []
     for proposal in np.reshape(proposals, (-1, 4)) / zoom:
         box, confidence = verify_face(grey, proposal)
-        if confidence >= min_confidence and not any(box_iou(box, other) > SAME_FACE for other, _ in found):
-            found.append((tuple(map(int, box)), confidence))
-    found.sort()
-    return np.array([box for box, _ in found], int).reshape(-1, 4), np.array([score for _, score in found], float)
+        if confidence >= min_confidence and not any(box_iou(box, other[:4]) > SAME_FACE for other in found):
+            found.append((*box, confidence))
+    found = np.reshape(sorted(found), (-1, 5))
+    return found[:, :4].astype(int), found[:, 4]
 
 
 def eyes_of_boxes(boxes):
     """Return where the eyes of faces in these boxes are likely to be, float (n, 2, 2): x and y, right eye first."""
     boxes = np.reshape(boxes, (-1, 4)).astype(float)
     centres, side = boxes[:, :2] + boxes[:, 2:] / 2, BOX_SCALE * boxes[:, 2:3]
-    offsets = [np.concatenate([sign * EYES_APART / 2 * side, (EYES_DOWN - 0.5) * side], axis=1) for sign in (-1, 1)]
-    return centres[:, None] + np.stack(offsets, axis=1)
+    offsets = np.array([(-EYES_APART / 2, EYES_DOWN - 0.5), (EYES_APART / 2, EYES_DOWN - 0.5)])
+    return centres[:, None] + offsets * side[:, None]
 
 
 def run_detector(detector, image, **settings):
@@ -109,9 +99,9 @@ def run_detector(detector, image, **settings):
     length = np.maximum(2 * np.linalg.norm(half, axis=2, keepdims=True), 1e-3)
     height = EYES_APART * boxes[:, 3][:, None, None]
     half = half * np.clip(length, SQUARE[0] * height, SQUARE[1] * height) / length
-    kept = [index for index, box in enumerate(boxes) if not any(
-        scores[other] > scores[index] and _share_inside(box, boxes[other]) > INSIDE for other in range(len(boxes)))]
-    return boxes[kept], scores[kept], np.concatenate([middle - half, middle + half], axis=1)[kept]
+    kept = np.array([not any(better > score and _common_area(box, other) > INSIDE * box[2] * box[3]
+                             for other, better in zip(boxes, scores)) for box, score in zip(boxes, scores)], bool)
+    return boxes[kept], scores[kept], np.hstack([middle - half, middle + half])[kept]
 
 
 def verify_face(grey, box, face_size=48, scale_factor=1.05, margin=0.3):
@@ -123,13 +113,12 @@ def verify_face(grey, box, face_size=48, scale_factor=1.05, margin=0.3):
     x, y, width, height = box
     left, top = max(0, int(x - margin * width)), max(0, int(y - margin * height))
     crop = grey[top:int(y + (1 + margin) * height), left:int(x + (1 + margin) * width)]
-    zoom = face_size / width
-    if min(crop.shape) * zoom < CASCADE_WINDOW:
-        return None, -np.inf
-    crop = cv2.resize(crop, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    found, _, confidences = _cascade(VERIFIER_CASCADE, threading.get_ident()).detectMultiScale3(
-        crop, scaleFactor=scale_factor, minNeighbors=1, minSize=(round(0.75 * face_size),) * 2,
-        maxSize=(round(1.4 * face_size),) * 2, outputRejectLevels=True)
+    zoom, found = face_size / width, ()
+    if min(crop.shape) * zoom >= CASCADE_WINDOW:
+        crop = cv2.resize(crop, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+        found, _, confidences = _cascade(VERIFIER_CASCADE, threading.get_ident()).detectMultiScale3(
+            crop, scaleFactor=scale_factor, minNeighbors=1, minSize=(round(0.75 * face_size),) * 2,
+            maxSize=(round(1.4 * face_size),) * 2, outputRejectLevels=True)
     if not len(found):
         return None, -np.inf
     best = int(np.argmax(confidences))
@@ -147,10 +136,6 @@ def box_iou(box, other):
     """Return the intersection over union of two boxes (x, y, width, height)."""
     common = _common_area(box, other)
     return common / (box[2] * box[3] + other[2] * other[3] - common)
-
-
-def _share_inside(box, other):
-    return _common_area(box, other) / max(1, box[2] * box[3])
 
 
 def rotate_image(grey, degrees):
@@ -173,9 +158,8 @@ def crop_faces(grey, eyes):
     for right, left in np.reshape(eyes, (-1, 2, 2)):
         side = max(1, np.hypot(*(left - right)) / EYES_APART)
         tilt = np.degrees(np.arctan2(*(left - right)[::-1]))
-        middle, margin = (right + left) / 2, 2 * side  # of the part of the image that matters
-        x, y = np.maximum(0, middle - margin).astype(int)
-        x, y = min(x, grey.shape[1] - 1), min(y, grey.shape[0] - 1)
+        middle, margin = (right + left) / 2, 2 * side  # of the part that matters: OpenCV warps no huge image
+        x, y = np.clip(middle - margin, 0, np.array(grey.shape[::-1]) - 1).astype(int)
         part = grey[y:max(y + 1, int(middle[1] + margin)), x:max(x + 1, int(middle[0] + margin))]
         size = max(FACE_SIZE, round(side))
         matrix = cv2.getRotationMatrix2D((0, 0), tilt if abs(tilt) >= LEVEL_FROM else 0, size / side)

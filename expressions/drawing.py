@@ -7,23 +7,13 @@ from expressions.labels import EXPRESSIONS
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LABEL_WIDTH = 240  # pixels of a face whose label has OpenCV's letters in their own size
 SMALL_FACE = 60  # pixels of the width below which a label has no room
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-EXPRESSION_COLOURS = (  # BGR in the order of EXPRESSIONS, dark enough for white letters
-    (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))
+EXPRESSION_COLOURS = dict(zip(EXPRESSIONS, (  # BGR, dark enough for white letters
+    (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))))
 
 
-def font_scale(image):
-    """OpenCV's font scale that is legible in an image of this size."""
-    return float(np.clip(min(image.shape[:2]) / 720, 0.45, 3))
-
-
-def _thickness(scale):
-    return max(1, round(1.6 * scale))
-
-
-def draw_text(image, text, baseline, scale, colour=WHITE, thickness=None):
+def draw_text(image, text, baseline, scale, thickness, colour=(255, 255, 255)):
     """Draw one line of text; `baseline` is the (x, y) of its lower left corner in pixels."""
-    cv2.putText(image, text, baseline, FONT, scale, colour, thickness or _thickness(scale), cv2.LINE_AA)
+    cv2.putText(image, text, baseline, FONT, scale, colour, thickness, cv2.LINE_AA)
 
 
 def draw_faces(image, faces):
@@ -32,20 +22,14 @@ def draw_faces(image, faces):
     Letters are as large as the face allows; small faces have the first two letters of the expression, "ha".
     """
     for face in faces:
-        x, y, width, height = face.box
-        cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour_of(face), max(2, round(width / 70)))
+        cv2.rectangle(image, face.box, EXPRESSION_COLOURS[face.expression], max(2, round(face.box[2] / 70)))
     occupied = [face.box for face in faces]
     for face in faces:
         text = face.expression[:2] if face.box[2] < SMALL_FACE else f"{face.expression} {face.probability:.0%}"
         if face.track_id is not None:
             text = f"{face.track_id} {text}"
         scale = float(np.clip(face.box[2] / LABEL_WIDTH, 0.4, 8))
-        occupied.append(draw_label(image, text, face.box, colour_of(face), scale, occupied))
-
-
-def colour_of(face):
-    """Return the colour of a Face's expression, BGR."""
-    return EXPRESSION_COLOURS[EXPRESSIONS.index(face.expression)]
+        occupied.append(draw_label(image, text, face.box, EXPRESSION_COLOURS[face.expression], scale, occupied))
 
 
 def draw_label(image, text, box, colour, scale, occupied):
@@ -53,15 +37,14 @@ def draw_label(image, text, box, colour, scale, occupied):
 
     `occupied` are the rectangles (x, y, width, height) of faces and earlier labels; returns the label's own.
     """
-    image_height, image_width = image.shape[:2]
-    pad = _thickness(scale) + 1
-    (width, height), below = cv2.getTextSize(text, FONT, scale, pad - 1)
+    (image_height, image_width), (x, y, _, box_height) = image.shape[:2], box
+    thickness = max(1, round(1.6 * scale))
+    pad = thickness + 1
+    (width, height), below = cv2.getTextSize(text, FONT, scale, thickness)
     if width + 2 * pad > image_width:
         scale *= image_width / (width + 2 * pad + 1)
-        (width, height), below = cv2.getTextSize(text, FONT, scale, pad - 1)
+        (width, height), below = cv2.getTextSize(text, FONT, scale, thickness)
     width, height = width + 2 * pad, height + below + 2 * pad
-
-    x, y, _, box_height = map(int, box)
     left, bottom = max(0, min(x, image_width - width)), max(0, image_height - height)
 
     def is_free(top):
@@ -70,37 +53,37 @@ def draw_label(image, text, box, colour, scale, occupied):
 
     inside = max(0, min(y, bottom))  # over the forehead, not the mouth
     top = next(filter(is_free, (y - height, y + box_height)), inside)
-    cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
-    draw_text(image, text, (left + pad, top + height - pad - below), scale, thickness=pad - 1)
+    cv2.rectangle(image, (left, top, width, height), colour, cv2.FILLED)
+    draw_text(image, text, (left + pad, top + height - pad - below), scale, thickness)
     return left, top, width, height
 
 
 def draw_probability_bars(frame, face):
     """Draw the probabilities of a Face as bars into the lower left corner of a frame uint8 BGR (h, w, 3)."""
     height, width = frame.shape[:2]
-    probabilities = [face.probabilities[expression] for expression in EXPRESSIONS]
     row_height = min(height / 26, width / 24)
     scale, left = row_height / 32, round(row_height / 2)
-    top = height - round((len(probabilities) + 0.5) * row_height)
+    top = height - round((len(EXPRESSIONS) + 0.5) * row_height)
     right = left + round(10 * row_height)
     bar_left = left + round(4.6 * row_height)
     darken(frame, left // 2, top - left // 2, right + left, height - left // 2)
-    for row, (expression, probability, colour) in enumerate(zip(EXPRESSIONS, probabilities, EXPRESSION_COLOURS)):
+    for row, (expression, colour) in enumerate(EXPRESSION_COLOURS.items()):
         baseline = top + round((row + 0.75) * row_height)
-        draw_text(frame, expression, (left, baseline), scale, thickness=max(1, round(2 * scale)))
+        draw_text(frame, expression, (left, baseline), scale, max(1, round(2 * scale)))
         brighter = tuple(min(255, 60 + level) for level in colour)
-        cv2.rectangle(frame, (bar_left, baseline - round(0.5 * row_height)),
-                      (bar_left + round(probability * (right - bar_left)), baseline), brighter, cv2.FILLED)
+        end = bar_left + round(face.probabilities[expression] * (right - bar_left))
+        cv2.rectangle(frame, (bar_left, baseline - round(0.5 * row_height)), (end, baseline), brighter, cv2.FILLED)
 
 
 def draw_overlay(frame, lines):
     """Draw lines of text into the upper left corner of a frame uint8 BGR (h, w, 3)."""
-    scale = 0.8 * font_scale(frame)
-    widths, heights = zip(*(cv2.getTextSize(line, FONT, scale, _thickness(scale))[0] for line in lines))
+    scale = 0.8 * float(np.clip(min(frame.shape[:2]) / 720, 0.45, 3))  # legible at any size
+    thickness = max(1, round(1.6 * scale))
+    widths, heights = zip(*(cv2.getTextSize(line, FONT, scale, thickness)[0] for line in lines))
     step = round(1.7 * max(heights))
     darken(frame, 0, 0, max(widths) + step, step * len(lines) + step // 2)
     for row, line in enumerate(lines, start=1):
-        draw_text(frame, line, (step // 2, row * step), scale)
+        draw_text(frame, line, (step // 2, row * step), scale, thickness)
 
 
 def draw_countdown(frame, number):
@@ -109,8 +92,8 @@ def draw_countdown(frame, number):
     scale = height / 120
     (wide, high), _ = cv2.getTextSize(str(number), FONT, scale, 1)
     baseline = ((width - wide) // 2, height // 20 + high)
-    draw_text(frame, str(number), baseline, scale, BLACK, max(1, round(6 * scale)))  # an outline, for any background
-    draw_text(frame, str(number), baseline, scale, WHITE, max(1, round(2.5 * scale)))
+    draw_text(frame, str(number), baseline, scale, max(1, round(6 * scale)), (0, 0, 0))  # an outline
+    draw_text(frame, str(number), baseline, scale, max(1, round(2.5 * scale)))
 
 
 def darken(frame, left, top, right, bottom):

@@ -11,8 +11,8 @@ from expressions.labels import EXPRESSIONS, SPLITS
 
 BLUE, YELLOW, RED, GREY = "#4477aa", "#ccbb44", "#ee6677", "#bbbbbb"  # Paul Tol's, told apart by colour-blind people
 MAX_TRACKS = 8  # rows of a timeline: the faces seen longest
-MAX_POINTS = 700  # of a row, half a pixel each; where more points fall on one, their mean is drawn
-POINT_INTERVAL = 0.1  # seconds; a gap of several of them is a time in which the face was not seen
+MAX_POINTS = 700  # of a row, two pixels each; of more every second or third or so is drawn
+NAMED_FROM = 0.15  # of a row's height: an area that is at least so tall has room for its name
 
 
 def plot_distribution(table):
@@ -102,35 +102,40 @@ def plot_reliability(table):
     return figure
 
 
-def plot_timeline(timeline):
+def plot_timeline(timeline, end, name):
     """Return a figure of each face's probabilities over time, stacked, a row for each of the faces seen longest.
 
-    `timeline` is {track id: array (n, 8), of seconds and the seven probabilities}.
+    `timeline` is {track id: array (n, 8), of seconds and the seven probabilities}; `end` is the length in seconds and
+    `name` the name of the video.
     """
-    tracks = sorted(sorted(timeline, key=lambda track_id: -len(timeline[track_id]))[:MAX_TRACKS])
-    end = max((timeline[track_id][-1][0] for track_id in tracks), default=0) or 1
-    figure = Figure(figsize=(14, 1.6 + 1.7 * max(1, len(tracks))), dpi=100, layout="constrained")
-    colours = [(red / 255, green / 255, blue / 255) for blue, green, red in EXPRESSION_COLOURS]
-    for track_id, axes in zip(tracks or [None], np.ravel(figure.subplots(max(1, len(tracks)), 1, sharex=True))):
+    tracks = sorted(sorted(timeline, key=lambda track_id: -len(timeline[track_id]))[:MAX_TRACKS]) or ["no face"]
+    figure = Figure(figsize=(14, 2 + 1.7 * len(tracks)), dpi=100, layout="constrained")
+    colours = [(red / 255, green / 255, blue / 255) for blue, green, red in EXPRESSION_COLOURS.values()]
+    for track_id, axes in zip(tracks, np.ravel(figure.subplots(len(tracks), 1, sharex=True))):
         points = np.reshape(timeline.get(track_id, [[0] * 8]), (-1, 8))
-        for run in _runs(points, max(POINT_INTERVAL, end / MAX_POINTS)):
-            areas = axes.stackplot(run[:, 0], run[:, 1:].T, colors=colours, alpha=0.85, linewidth=0)
-        axes.set_ylabel(f"face {track_id}" if track_id else "no face", fontsize=13)
-        axes.set(ylim=(0, 1), xlim=(0, end))
+        points = points[::len(points) // MAX_POINTS + 1]
+        areas = axes.stackplot(points[:, 0], points[:, 1:].T, colors=colours, linewidth=0.5, edgecolor="white")
+        _name_areas(axes, points, 0.06 * end)
+        axes.set_ylabel(f"face {track_id}" if timeline else track_id, fontsize=13)
+        axes.set(ylim=(0, 1), xlim=(0, end or 1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.xaxis.set_major_formatter(lambda seconds, _: str(datetime.timedelta(seconds=seconds)))
         axes.tick_params(labelsize=12)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter(lambda seconds, _: str(datetime.timedelta(seconds=round(seconds))))
     axes.set_xlabel("hours, minutes and seconds", fontsize=13)
-    title = f"the {MAX_TRACKS} of {len(timeline):,} faces seen longest" if len(timeline) > MAX_TRACKS else ""
-    figure.legend(areas, EXPRESSIONS, loc="outside upper center", ncols=len(EXPRESSIONS), fontsize=13, title=title)
+    title = name.replace("$", r"\$")  # which would begin a formula
+    if len(timeline) > MAX_TRACKS:
+        title += f": the {MAX_TRACKS} of {len(timeline):,} faces seen longest"
+    figure.legend(areas, EXPRESSIONS, loc="outside upper center", ncols=len(EXPRESSIONS), fontsize=13, title=title,
+                  title_fontsize=14)
     return figure
 
 
-def _runs(points, step):
-    """Average points (n, 8) over steps of so many seconds; return them as a list of arrays without gaps in time."""
-    starts = np.flatnonzero(np.diff(points[:, 0] // step, prepend=-1))
-    points = np.add.reduceat(points, starts) / np.diff(starts, append=len(points))[:, None]
-    runs = np.split(points, np.flatnonzero(np.diff(points[:, 0]) > 5 * step) + 1)
-    width = step * np.eye(8)[0]  # of a single point, which has no area
-    return [run if len(run) > 1 else np.concatenate([run, run + width]) for run in runs]
+def _name_areas(axes, points, least):
+    """Write the expression into areas that have room, of `least` seconds: not everybody tells their colours apart."""
+    for number, expression in enumerate(EXPRESSIONS, start=1):
+        for part in np.ma.clump_unmasked(np.ma.masked_less(points[:, number], NAMED_FROM)):
+            seconds, *shares = points[(part.start + part.stop) // 2]
+            if np.ptp(points[part, 0]) > least:
+                axes.text(seconds, sum(shares[:number]) - shares[number - 1] / 2, expression, color="white",
+                          ha="center", va="center", fontsize=11)

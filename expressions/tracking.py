@@ -39,8 +39,8 @@ class Track:
     score: float = 0  # of the detector, when it last found the face
     eyes: np.ndarray | None = None  # float (2, 2), where they are in the box, as fractions of its size
     last_seen: float = -np.inf  # seconds
-    probabilities: np.ndarray | None = None  # float32 (7,), smoothed
-    expression: int = 0  # index of the label that is shown
+    probabilities: np.ndarray | int = 0  # float32 (7,), smoothed
+    expression: int | None = None  # index of the label that is shown
     last_classified: float = -np.inf  # seconds
 
     def box_at(self, seconds):
@@ -48,20 +48,34 @@ class Track:
         return self.box + self.velocity * min(seconds - self.last_seen, MAX_EXTRAPOLATION)
 
     def move_to(self, found, seconds, shape):
-        """Take the box in which the face was found in a frame of this shape."""
-        box = steady_box(self.box_at(seconds), found, shape)
+        """Take the box in which the face was found in a frame of shape (h, w, ...), as far as it is no jitter."""
+        box = self.box_at(seconds)
+        move, grow = (found[:2] + found[2:] / 2) - (box[:2] + box[2:] / 2), found[2:] - box[2:]
+        move = move * np.clip(6 * (np.abs(move).max() / box[2] - JITTER_MOVE), 0, 1)
+        grow = grow * np.clip(6 * (np.abs(grow).max() / box[2] - JITTER_SIZE), 0, 1)
+        start, end = box[:2] + move - grow / 2, box[:2] + box[2:] + move + grow / 2
+        start, end = np.clip([start, end], 0, shape[1::-1])
+        box = np.concatenate([start, end - start])
         self.velocity = (box - self.box) / (seconds - self.last_seen)
         self.box, self.last_seen = box, seconds
+
+    def smooth(self, probabilities, seconds):
+        """Move the moving average towards new probabilities float32 (7,); another label needs a clear lead."""
+        share = np.float32(1 - np.exp((self.last_classified - seconds) / EMA_TIME_CONSTANT))  # 1 the first time
+        self.probabilities = self.probabilities + share * (probabilities - self.probabilities)
+        best = int(self.probabilities.argmax())
+        if self.expression is None or self.probabilities[best] > self.probabilities[self.expression] + SWITCH_MARGIN:
+            self.expression = best
+        self.last_classified = seconds
+
 
 class Tracker:
     """Follows and classifies the faces of one video or live source, frame by frame, with a recognition.Recogniser."""
 
     def __init__(self, recogniser):
-        self.classify, self.min_score = recogniser.classify, recogniser.min_score
-        self.detector = recogniser.detector
-        self.is_haar = self.detector is detect_faces
-        if isinstance(self.detector, YuNet):
-            self.detector = YuNet(self.detector.content, YUNET_SIDE)
+        self.recogniser, self.is_haar = recogniser, recogniser.detector is detect_faces
+        self.settings = (HAAR_SETTINGS if self.is_haar else
+                         {"max_side": YUNET_SIDE} if isinstance(recogniser.detector, YuNet) else {})
         self.tracks, self.next_id = [], itertools.count(1)
         self.last_search = self.last_look = -np.inf  # seconds
         self.thumbnail = None
@@ -84,8 +98,8 @@ class Tracker:
                and seconds - track.last_classified >= TRACK_INTERVAL - 1e-3]
         if due:
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
-            for track, probabilities in zip(due, self.classify(faces)):
-                smooth_probabilities(track, probabilities, seconds)
+            for track, probabilities in zip(due, self.recogniser.classify(faces)):
+                track.smooth(probabilities, seconds)
         return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score, track.expression,
                           track.track_id) for track in shown]
 
@@ -107,8 +121,8 @@ class Tracker:
 
     def search(self, seconds, frame):
         """Search the whole frame; give each detected box to the track that it overlaps most, or to a new one."""
-        found = run_detector(self.detector, frame, **(HAAR_SETTINGS if self.is_haar else {}))
-        boxes, scores, eyes = (values[found[1] >= self.min_score] for values in found)
+        found = run_detector(self.recogniser.detector, frame, **self.settings)
+        boxes, scores, eyes = (values[found[1] >= self.recogniser.min_score] for values in found)
         pairs = sorted(((box_iou(track.box_at(seconds), box), number, track.track_id, track) for track in self.tracks
                         for number, box in enumerate(boxes)), reverse=True)
         matched = {}  # number of a detection: its track
@@ -126,41 +140,8 @@ class Tracker:
             track.eyes = (eyes[number] - box[:2]) / box[2:]
 
 
-def steady_box(box, found, shape):
-    """Return a track's next box float (4,): the found one, but still where it differs by no more than jitter.
-
-    `shape` begins with the image's (h, w), to which the box is clipped.
-    """
-    move, grow = (found[:2] + found[2:] / 2) - (box[:2] + box[2:] / 2), found[2:] - box[2:]
-    move = move * np.clip(6 * (np.abs(move).max() / box[2] - JITTER_MOVE), 0, 1)
-    grow = grow * np.clip(6 * (np.abs(grow).max() / box[2] - JITTER_SIZE), 0, 1)
-    start, end = box[:2] + move - grow / 2, box[:2] + box[2:] + move + grow / 2
-    start, end = np.clip([start, end], 0, shape[1::-1])
-    return np.concatenate([start, end - start])
-
-
-def smooth_probabilities(track, probabilities, seconds):
-    """Move a track's moving average towards new probabilities float32 (7,), and choose its label."""
-    if track.probabilities is None:
-        track.probabilities, track.expression = probabilities, choose_label(probabilities)
-    else:
-        share = 1 - np.exp((track.last_classified - seconds) / EMA_TIME_CONSTANT)
-        track.probabilities = track.probabilities + np.float32(share) * (probabilities - track.probabilities)
-        track.expression = choose_label(track.probabilities, track.expression)
-    track.last_classified = seconds
-
-
-def choose_label(probabilities, shown=None):
-    """Return the most probable expression, or the one shown before if the lead is less than SWITCH_MARGIN."""
-    best = int(probabilities.argmax())
-    return best if shown is None or probabilities[best] > probabilities[shown] + SWITCH_MARGIN else shown
-
-
 def recognise_frames(frames, recogniser):
-    """Recognise the faces in an iterable of (seconds, frame uint8 BGR (h, w, 3)) with a recognition.Recogniser.
-
-    Yields (seconds, frame, list of Face), the faces with their track ids.
-    """
+    """Yield (seconds, frame, list of Face with track ids) for each (seconds, frame uint8 BGR (h, w, 3)) of `frames`."""
     tracker = Tracker(recogniser)
     for seconds, frame in frames:
         yield seconds, frame, tracker.process(float(seconds), frame)
@@ -174,6 +155,5 @@ def recognise_video(path, models=MODELS, detector=None):
     from expressions.video import open_video, read_video
 
     with open_video(path) as video:
-        frames = read_video(video, video.streams.video[0])
-        for seconds, _, faces in recognise_frames(frames, Recogniser(models, detector)):
-            yield float(seconds), faces
+        for seconds, _, faces in recognise_frames(read_video(video), Recogniser(models, detector)):
+            yield seconds, faces

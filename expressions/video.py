@@ -2,6 +2,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,8 +18,6 @@ from expressions.images import filesystem, is_remote
 # The containers that are videos. Lists that name other files and addresses (concat, HLS, DASH, SDP) are not among them.
 FORMATS = ("amv,apng,asf,av1,avi,dirac,dv,flic,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,"
            "mpeg,mpegts,mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,rm,swf,vc1,vvc,wtv,yuv4mpegpipe")
-STREAM_FORMATS = "rtsp,rtp,rtp_mpegts,hls,aac,mp3,webvtt"  # also where the user types a stream's address
-STREAM_PROTOCOLS = "crypto,http,https,httpproxy,rtmp,rtmps,rtp,rtsp,srt,tcp,tls,udp"
 OPEN_TIMEOUT, READ_TIMEOUT = 15, 5  # seconds for which a stream may be silent
 MP4_AUDIO = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")  # copied into the MP4; other sound becomes AAC
 TICK = Fraction(1, 120_000)  # seconds, the unit of times in an MP4: frames of 23.976, 25, 29.97 or 60 a second fit it
@@ -30,26 +29,23 @@ def open_video(path, is_stream=False):
 
     With `is_stream` it is a live one, at rtsp:// or http:// for example. Raises InputError, also where that is silent.
     """
-    if is_stream:
-        return _open(path, path, f"{FORMATS},{STREAM_FORMATS}", STREAM_PROTOCOLS, timeout=(OPEN_TIMEOUT, READ_TIMEOUT))
-    with filesystem(path) as (files, name):
-        return _open(path, files.open(name, "rb") if is_remote(path) else name, FORMATS, "file")
-
-
-def _open(path, source, formats, protocols, **options):
+    if is_stream:  # FFmpeg itself lets no list at an address name a file
+        source, options = path, {"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)}
+    else:
+        with filesystem(path) as (files, name):
+            source = files.open(name, "rb") if is_remote(path) else name
+        options = {"options": {"format_whitelist": FORMATS, "protocol_whitelist": "file"}}
     if int(av.__version__.split(".")[0]) < 19:  # from then on titles that are not UTF-8 do no harm
         options["metadata_errors"] = "replace"
     try:
-        video = av.open(source, options={"format_whitelist": formats, "protocol_whitelist": protocols}, **options)
+        video = av.open(source, **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path} does not open as a video ({_reason(error)}): check that it is whole, no list of "
                          "other files, and no image, which is for recognise_image.py") from None
     stream = next(iter(video.streams.video), None)
     if stream is None or stream.codec_context is None or stream.width * stream.height > MAX_PIXELS:
-        video.close()
         raise InputError(f"{path} has no video that FFmpeg decodes, or one of more than {MAX_PIXELS:,} pixels a frame: "
                          "give another, or convert it")
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the file says
     stream.thread_type = "AUTO"
     return video
 
@@ -64,15 +60,15 @@ def frame_rate(stream):
     return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
-def read_video(video, stream, audio=None, packets=None):
+def read_video(video, audio=None, packets=None):
     """Yield (seconds from 0 on, and frame uint8 BGR (h, w, 3), upright) of an open video.
 
-    Where an `audio` stream is given, its packets are appended to `packets`. Raises InputError where the file is
-    damaged, or a stream falls silent.
+    The packets of the stream `audio` are appended to `packets`. Raises InputError where the file is damaged, or a
+    stream falls silent.
     """
-    number, start = 0, Fraction(video.start_time or 0, av.time_base)
+    stream, number, start = video.streams.video[0], 0, Fraction(video.start_time or 0, av.time_base)
     try:
-        for packet in video.demux(stream if audio is None else (stream, audio)):
+        for packet in video.demux([stream, *filter(None, [audio])]):
             begin = round(start / packet.stream.time_base)
             if packet.stream is stream:
                 for frame in packet.decode():
@@ -114,7 +110,9 @@ def video_writer(path, rate=30, audio=None):
                 str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file:
             writer = VideoWriter(file, rate, audio)
             yield writer
-            writer.flush()
+            writer.write_audio(math.inf)
+            for stream in writer.encoders:
+                file.mux(stream.encode(None))  # what it still holds
     except (av.error.FFmpegError, OverflowError) as error:
         raise InputError(f"{path} cannot hold these times or this sound ({first_line(error)}): convert the video"
                          ) from None
@@ -133,10 +131,13 @@ class VideoWriter:
         context = self.stream.codec_context
         context.pix_fmt, context.time_base = "yuv420p", TICK
         context.colorspace, context.color_range = BT601, LIMITED_RANGE
+        self.encoders = [self.stream]
         self.is_copied = audio is not None and audio.codec_context.codec.canonical_name in MP4_AUDIO
-        if audio is not None:
-            self.track = file.add_stream_from_template(audio) if self.is_copied else file.add_stream(
-                "aac", rate=audio.rate)
+        if self.is_copied:
+            self.track = file.add_stream_from_template(audio)
+        elif audio is not None:
+            self.track = file.add_stream("aac", rate=audio.rate)
+            self.encoders.append(self.track)
 
     def write(self, frame, seconds):
         """Add a frame, uint8 BGR (h, w, 3). The first one sets the size, and one of another size is fitted to it."""
@@ -151,27 +152,20 @@ class VideoWriter:
         self.last_time = max(round(seconds / TICK), self.last_time + 1)
         image.pts, image.time_base = self.last_time, TICK
         self.file.mux(self.stream.encode(image))
-        while self.packets and self.packets[0].pts * self.audio.time_base <= seconds:
-            self._write_audio(self.packets.popleft())
+        self.write_audio(seconds)
 
-    def _write_audio(self, packet):
-        """Add a packet as it is where MP4 holds its kind, otherwise as AAC."""
-        if self.is_copied:
-            packet.stream = self.track
-            self.file.mux(packet)
-            return
-        with contextlib.suppress(av.error.InvalidDataError, ValueError):  # damaged, or suddenly of other channels
-            for samples in packet.decode():
-                if self.next_sample is None:
-                    self.next_sample = round((samples.time or 0) * self.audio.rate)
-                samples.pts, samples.time_base = self.next_sample, Fraction(1, self.audio.rate)  # AVI's are too coarse
-                self.next_sample += samples.samples
-                self.file.mux(self.track.encode(samples))
-
-    def flush(self):
-        """Write the rest of the sound, and what the encoders still hold."""
-        while self.packets:
-            self._write_audio(self.packets.popleft())
-        self.file.mux(self.stream.encode(None))
-        if self.audio is not None and not self.is_copied:
-            self.file.mux(self.track.encode(None))
+    def write_audio(self, until):
+        """Add the packets up to a time in seconds: as they are where MP4 holds their kind, otherwise as AAC."""
+        while self.packets and self.packets[0].pts * self.audio.time_base <= until:
+            packet = self.packets.popleft()
+            if self.is_copied:
+                packet.stream = self.track
+                self.file.mux(packet)
+                continue
+            with contextlib.suppress(av.error.InvalidDataError, ValueError):  # damaged, or suddenly of other channels
+                for samples in packet.decode():
+                    if self.next_sample is None:
+                        self.next_sample = round((samples.time or 0) * self.audio.rate)
+                    samples.pts, samples.time_base = self.next_sample, Fraction(1, self.audio.rate)  # AVI's are coarse
+                    self.next_sample += samples.samples
+                    self.file.mux(self.track.encode(samples))

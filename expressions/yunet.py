@@ -3,20 +3,21 @@
 The file, 233 KB under the MIT licence, is not part of this project: `fetch` gets it from where OpenCV publishes it.
 """
 import hashlib
-import sys
+import http.client
 import urllib.request
 
 import cv2
 import numpy as np
 
 from expressions.artifacts import MODELS, replace_when_whole
-from expressions.console import InputError, first_line
+from expressions.console import InputError, first_line, print_status
 
 PATH = MODELS / "face_detection_yunet_2023mar.onnx"
 URL = ("https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/"
        "face_detection_yunet_2023mar.onnx")
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 N_BYTES = 232_589
+BY_HAND = f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {MODELS}"
 TIMEOUT = 20  # seconds without an answer
 MAX_SIDE = 1280  # pixels; larger images are searched at this size: a face is at least 1/100 of it
 MIN_SIDE = 10  # pixels of an image that can hold a face
@@ -27,22 +28,21 @@ MAX_IOU = 0.3  # of two boxes; of those that overlap more, the one with the lowe
 class YuNet:
     """A detector: image uint8 BGR (h, w, 3) → boxes int (n, 4), scores float (n,), landmarks float (n, 5, 2).
 
-    `path` (default: PATH) may also be the bytes of the file. The landmarks are x and y in pixels of the right eye, the
-    left eye, the nose and the mouth's corners. For one thread at a time. Raises InputError where the file is missing.
+    `content` are the bytes of its file (default: those at PATH). The landmarks are x and y in pixels of the right eye,
+    the left eye, the nose and the mouth's corners. For one thread at a time. Raises InputError where there is no file.
     """
 
-    def __init__(self, path=None, max_side=MAX_SIDE):
-        path = path or PATH
-        self.content = path if isinstance(path, bytes) else path.read_bytes() if path.is_file() else b""
-        self.max_side = max_side
-        if hashlib.sha256(self.content).hexdigest() != SHA256:
-            raise InputError(f"{path} is not YuNet's file of 2023: {by_hand()}")
-        buffer = np.frombuffer(self.content, np.uint8)
+    def __init__(self, content=None):
+        if content is None:
+            content = PATH.read_bytes() if PATH.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != SHA256:
+            raise InputError(f"{PATH} is not there, or is not YuNet's file of 2023: {BY_HAND}")
+        buffer = np.frombuffer(content, np.uint8)
         self.network = cv2.FaceDetectorYN.create("onnx", buffer, np.empty(0, np.uint8), (32, 32), MIN_SCORE, MAX_IOU)
 
-    def __call__(self, image):
+    def __call__(self, image, max_side=MAX_SIDE):
         height, width = image.shape[:2]
-        zoom = min(1, self.max_side / max(height, width))
+        zoom = min(1, max_side / max(height, width))
         size = max(1, round(zoom * width)), max(1, round(zoom * height))
         if zoom < 1:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -56,24 +56,15 @@ class YuNet:
         return boxes[is_inside], found[is_inside, 14], found[is_inside, 4:14].reshape(-1, 5, 2) / zoom
 
 
-def fetch(path=None, url=URL):
-    """Get YuNet's file and put it into place (default: PATH) whole. Raises InputError where it cannot be had."""
-    path, content = path or PATH, b""
+def fetch(url=URL):
+    """Get YuNet's file and put it to PATH whole. Raises InputError where it cannot be had."""
+    print_status("getting YuNet's file (233 KB)")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            while len(content) <= N_BYTES and (block := answer.read(1 << 15)):
-                content += block
-                print(f"\rgetting YuNet: {len(content) / N_BYTES:.0%}", end="", file=sys.stderr)
-        print(file=sys.stderr)
-    except (OSError, ValueError) as error:  # no network, no such address, a connection that breaks
-        raise InputError(f"YuNet's file cannot be had ({first_line(error)}): {by_hand(path)}") from None
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise InputError(f"{url} gave another file than YuNet of 2023, or a part of it: {by_hand(path)}")
-    with replace_when_whole(path) as [temporary]:
+            content = answer.read(N_BYTES + 1)
+        if hashlib.sha256(content).hexdigest() != SHA256:
+            raise ValueError("another file came, or a part of it")
+    except (OSError, ValueError, http.client.HTTPException) as error:  # no network, or a connection that breaks
+        raise InputError(f"YuNet's file cannot be had ({first_line(error)}): {BY_HAND}") from None
+    with replace_when_whole(PATH) as [temporary]:
         temporary.write_bytes(content)
-
-
-def by_hand(path=None):
-    """Say how to get the file by hand."""
-    folder = (path or PATH).parent
-    return f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {folder}"

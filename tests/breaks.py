@@ -15,10 +15,10 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/detection.py", "EYES_APART, EYES_DOWN = 0.38, 0.38", "EYES_APART, EYES_DOWN = 0.38, 0.42", "detection"),
     ("expressions/detection.py", "if abs(tilt) >= LEVEL_FROM else 0", "if abs(tilt) >= 5 else 0", "detection"),
     ("expressions/detection.py", "if confidence >= min_confidence and not", "if not", "detection"),
-    ("expressions/detection.py", "scores[other] > scores[index] and", "scores[other] < scores[index] and", "detection"),
+    ("expressions/detection.py", "better > score and", "better < score and", "detection"),
     ("expressions/detection.py", "@ inverse[:, :2].T + inverse[:, 2]\n            centres", "\n            centres", "recognition"),
     ("expressions/yunet.py", "found[is_inside, 4:14].reshape(-1, 5, 2) / zoom", "found[is_inside, 4:14].reshape(-1, 5, 2)", "yunet"),
-    ("expressions/yunet.py", "if hashlib.sha256(content).hexdigest() != SHA256:", "if not content:", "yunet"),
+    ("expressions/yunet.py", 'raise ValueError("another file came, or a part of it")', "pass", "yunet"),
     ("expressions/recognition.py", "kept = scores >= self.min_score", "kept = scores >= 0", "recognition"),
     ("expressions/recognition.py", 'image.convert("RGB"))[..., ::-1]', 'image.convert("RGB"))', "recognition"),
     ("expressions/tracking.py", "SWITCH_MARGIN = 0.2", "SWITCH_MARGIN = 0", "tracking"),
@@ -26,7 +26,7 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/tracking.py", "JITTER_MOVE, JITTER_SIZE = 0.04, 0.08", "JITTER_MOVE, JITTER_SIZE = 0, 0", "tracking"),
     ("expressions/tracking.py", "and track not in matched.values()", "", "tracking"),
     ("expressions/tracking.py", "SCENE_CUT_THRESHOLD = 40", "SCENE_CUT_THRESHOLD = 400", "tracking"),
-    ("expressions/drawing.py", "return EXPRESSION_COLOURS[EXPRESSIONS.index(face.expression)]", "return EXPRESSION_COLOURS[0]", "drawing"),
+    ("expressions/drawing.py", "image, face.box, EXPRESSION_COLOURS[face.expression]", "image, face.box, (0, 0, 0)", "drawing"),
     ("expressions/network.py", "mirrored = ops.flip(values, axis=1)", "mirrored = ops.flip(values, axis=0)", "network"),
     ("expressions/network.py", "1 / 127.5, offset=-1", "1 / 255", "network"),
     ("expressions/sample.py", "{8: PUBLIC_TEST, 9: PRIVATE_TEST}", "{8: PRIVATE_TEST, 9: PUBLIC_TEST}", "sample"),
@@ -47,7 +47,7 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/video.py", "self.last_time = max(round(seconds / TICK), self.last_time + 1)", "self.last_time += 4800", "video"),
     ("expressions/camera.py", "is_live and time.monotonic() - last_time > TIMEOUT", "False", "camera"),
     ("expressions/workers.py", "                del own.process", "                pass", "workers"),
-    ("webcam_live.py", "image = cv2.flip(image, 1)", "image = image", "webcam_live"),
+    ("webcam_live.py", "cv2.flip(self.frame, 1) if is_mirrored else ", "", "webcam_live"),
 )
 
 

@@ -92,12 +92,9 @@ def test_a_detector_may_give_boxes_scores_and_landmarks():
     assert boxes.shape == (0, 4) and scores.shape == (0,) and eyes.shape == (0, 2, 2)
 
 
-def test_the_eyes_of_a_profile_are_moved_apart():
-    eyes = run_detector(lambda _: ([(40, 20, 80, 100)], [0.9], [[(60, 60), (70, 60)]]), np.zeros((9, 9, 3)))[2]
+def test_the_eyes_of_a_profile_are_moved_apart_and_a_box_mostly_inside_another_is_no_second_face():
+    eyes = run_detector(lambda _: ([(40, 20, 80, 100)], [0.9], [[(60, 60), (70, 60)]]), None)[2]
     np.testing.assert_allclose(eyes[0], [(65 - 0.38 * 40, 60), (65 + 0.38 * 40, 60)])  # as for a crop of 80 pixels
-
-
-def test_a_box_mostly_inside_another_is_no_second_face():
-    boxes, scores, _ = run_detector(lambda _: ([(0, 0, 100, 100), (20, 20, 50, 50), (90, 0, 50, 50)], [0.9, 0.8, 0.7]),
-                                    np.zeros((9, 9, 3)))
+    found = [(0, 0, 100, 100), (20, 20, 50, 50), (90, 0, 50, 50)], [0.9, 0.8, 0.7]
+    boxes, scores, _ = run_detector(lambda _: found, None)
     assert boxes.tolist() == [[0, 0, 100, 100], [90, 0, 50, 50]] and scores.tolist() == [0.9, 0.7]

@@ -1,4 +1,6 @@
 """Boxes, labels and bars are drawn where they belong, and labels off each other."""
+import itertools
+
 import cv2
 import numpy as np
 
@@ -23,10 +25,8 @@ def test_labels_stay_off_each_other():
     occupied = []
     for box in ((200, 200, 100, 100), (210, 200, 100, 100), (220, 200, 100, 100)):
         occupied.append(draw_label(np.zeros((480, 640, 3), np.uint8), "surprise 100%", box, (1, 2, 3), 0.75, occupied))
-    for first in range(3):
-        for second in range(first):
-            (x, y, w, h), (x2, y2, w2, h2) = occupied[first], occupied[second]
-            assert x >= x2 + w2 or x2 >= x + w or y >= y2 + h2 or y2 >= y + h
+    for (x, y, w, h), (x2, y2, w2, h2) in itertools.combinations(occupied, 2):
+        assert x >= x2 + w2 or x2 >= x + w or y >= y2 + h2 or y2 >= y + h
 
 
 def test_a_box_has_the_colour_of_its_expression_and_surrounds_the_face():
@@ -34,9 +34,8 @@ def test_a_box_has_the_colour_of_its_expression_and_surrounds_the_face():
     draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1)])
     assert (image[200, 100] == (0, 100, 180)).all() and (image[200, 249] == (0, 100, 180)).all()  # happy: orange
     assert not image[150:240, 130:220].any()
-    named = np.zeros((400, 400, 3), np.uint8)
-    draw_faces(named, [make_face((100, 120, 150, 150), PROBABILITIES, 1, expression=0, track_id=12)])
-    assert (named[200, 100] == (30, 30, 190)).all()  # angry: red
+    draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1, expression=0, track_id=12)])
+    assert (image[200, 100] == (30, 30, 190)).all()  # angry: red
 
 
 def test_a_bar_is_as_long_as_its_probability():

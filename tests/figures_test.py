@@ -51,9 +51,15 @@ def test_reliability_draws_accuracy_over_confidence():
     assert above.get_title() == "expected calibration error 0.280"
 
 
-def test_the_timeline_stacks_probabilities_of_each_face():
+def test_the_timeline_stacks_probabilities_of_each_face_and_names_what_has_room():
     points = np.array([[second, *np.eye(7)[0]] for second in np.arange(0, 3, 0.1)])
-    rows = figures.plot_timeline({1: points, 2: points + np.eye(8)[0] * 2}).axes
-    assert [axes.get_ylabel() for axes in rows] == ["face 1", "face 2"]
-    angry = rows[1].collections[0].get_paths()[0].vertices
-    assert angry[:, 0].min() == 2 and 4.8 < angry[:, 0].max() < 5 and angry[:, 1].max() == 1
+    points[-8:, 1:] = np.eye(7)[3]  # happy for most of the last second, too short for its name in an hour
+    for end, names in ((9.5, ["angry", "happy"]), (3600, [])):
+        figure = figures.plot_timeline({1: points, 2: points + np.eye(8)[0] * 2}, end, "a.mp4")
+        assert figure.legends[0].get_title().get_text() == "a.mp4"
+        assert [axes.get_ylabel() for axes in figure.axes] == ["face 1", "face 2"]
+        angry = figure.axes[1].collections[0].get_paths()[0].vertices
+        assert angry[:, 0].min() == 2 and 4.8 < angry[:, 0].max() < 5 and angry[:, 1].max() == 1
+        assert figure.axes[1].get_xlim() == (0, end) and texts(figure.axes[1]) == names
+    assert figure.axes[1].xaxis.get_major_formatter()(60.0, 0) == "0:01:00"
+    assert figures.plot_timeline({}, 0, "none.mp4").axes[0].get_ylabel() == "no face"

@@ -11,7 +11,7 @@ from expressions import tracking
 from expressions.labels import EXPRESSIONS
 from expressions.model_files import load_classifier
 from expressions.recognition import Recogniser
-from expressions.tracking import Track, Tracker, choose_label, recognise_frames, smooth_probabilities
+from expressions.tracking import Track, Tracker, recognise_frames
 
 
 def recogniser(classify, detector="haar"):
@@ -111,51 +111,46 @@ def test_a_change_of_expression_shows_within_half_a_second(rate):
         strength = np.full(7, 0.4)
         strength[3 if number < 2 * rate else 5] = 2.0  # happy, from the third second on surprise
         probabilities = np.exp(strength + random.normal(0, 0.15, 7)).astype(np.float32)
-        smooth_probabilities(track, probabilities / probabilities.sum(), number / rate)
+        track.smooth(probabilities / probabilities.sum(), number / rate)
         labels.append(track.expression)
     assert labels[:2 * rate] == [3] * 2 * rate
     assert set(labels[2 * rate + (rate + 1) // 2:]) == {5}
     assert track.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_probabilities_follow_an_exponential_moving_average_in_time():
+def test_probabilities_follow_a_moving_average_and_the_label_a_clear_lead():
     track = Track(1, np.zeros(4))
-    smooth_probabilities(track, np.eye(7, dtype=np.float32)[0], 0)
-    smooth_probabilities(track, np.eye(7, dtype=np.float32)[1], tracking.EMA_TIME_CONSTANT)
+    for label in (0, 1):
+        track.smooth(np.eye(7, dtype=np.float32)[label], label * tracking.EMA_TIME_CONSTANT)
     np.testing.assert_allclose(track.probabilities[:2], [np.exp(-1), 1 - np.exp(-1)], rtol=1e-6)
-
-
-def test_an_expression_needs_a_clear_lead_to_change_the_label():
-    probabilities = np.array([0.5, 0, 0, 0.35, 0, 0, 0.15])
-    assert choose_label(probabilities) == 0 and choose_label(probabilities, shown=3) == 3
-    assert choose_label(probabilities, shown=6) == 0
+    for shown, label in ((None, 0), (3, 3), (6, 0)):
+        track = Track(1, np.zeros(4), expression=shown)
+        track.smooth(np.array([0.5, 0, 0, 0.35, 0, 0, 0.15]), 0)
+        assert track.expression == label
 
 
 def test_a_box_at_the_border_that_grows_stays_in_the_frame():
     for box, found in (((0, 10, 100, 100), (0, 5, 140, 140)), ((100, 60, 100, 100), (60, 20, 140, 140))):
-        x, y, width, height = tracking.steady_box(np.array(box, float), np.array(found), (160, 200, 3))
+        track = Track(1, np.array(box, float), last_seen=0)
+        track.move_to(np.array(found), 0.1, (160, 200, 3))
+        x, y, width, height = track.box
         assert x >= 0 and y >= 0 and x + width <= 200 and y + height <= 160
         assert 125 < width <= 140 and 125 < height <= 140
 
 
-# ---- a detector of one's own: boxes that a test says -------------------------------------------
-
-def numbered_frames(n_frames, rate=25):
-    """Yield (seconds, frame) whose grey level is 40 + its number."""
-    return ((Fraction(number, rate), np.full((360, 640, 3), 40 + number, np.uint8)) for number in range(n_frames))
-
-
-def detector_of(places):
-    """A detector that finds the boxes places(number) in a frame of numbered_frames."""
-    return lambda image: np.array(places(int(image[0, 0, 0]) - 40), int).reshape(-1, 4)
+def boxes_found(n_frames, places):
+    """{track id: box} of each of so many frames, 25 a second, in which a detector of one's own finds places(number)."""
+    def detector(image):  # the grey level is the number
+        return np.array(places(int(image[0, 0, 0]) - 40), int).reshape(-1, 4)
+    frames = ((number / 25, np.full((360, 640, 3), 40 + number, np.uint8)) for number in range(n_frames))
+    return boxes_by_id(recognise_frames(frames, recogniser(always_happy, detector)))
 
 
 def test_a_detector_of_ones_own_gives_identities_by_overlap():
     def places(number):
         first, second = (20 + 8 * number, 50, 100, 100), (500 - 8 * number, 200, 100, 100)
         return [second, first] if number % 2 else [first, second]  # in any order
-    results = boxes_by_id(recognise_frames(numbered_frames(50), recogniser(always_happy, detector_of(places))))
-    for number, boxes in enumerate(results):
+    for number, boxes in enumerate(boxes_found(50, places)):
         assert boxes.keys() == {1, 2}
         assert abs(boxes[1][0] - (20 + 8 * number)) <= 10 and abs(boxes[2][0] - (500 - 8 * number)) <= 10
 
@@ -163,17 +158,15 @@ def test_a_detector_of_ones_own_gives_identities_by_overlap():
 def test_a_new_face_shows_within_two_frames_and_a_missed_one_is_held():
     def places(number):
         return [(100, 100, 80, 80)] if number >= 7 and number not in (15, 20, 21) and number < 30 else []
-    results = boxes_by_id(recognise_frames(numbered_frames(45), recogniser(always_happy, detector_of(places))))
+    results = boxes_found(45, places)
     shown = [number for number, boxes in enumerate(results) if boxes]
     assert shown[0] in (7, 8) and set(range(8, 30)) <= set(shown)
     assert shown[-1] <= 30 + 25 * tracking.HOLD_SECONDS and set().union(*results) == {1}
 
 
 def test_two_boxes_near_one_face_are_two_faces():
-    def places(number):
-        return [(100, 100, 80, 80)] if number < 10 else [(100, 100, 80, 80), (130, 100, 80, 80)]
-    results = boxes_by_id(recognise_frames(numbered_frames(20), recogniser(always_happy, detector_of(places))))
-    assert set(results[19]) == {1, 2} and results[19][1][0] < results[19][2][0]
+    boxes = boxes_found(20, lambda number: [(100, 100, 80, 80), (130, 100, 80, 80)][:1 + (number >= 10)])[-1]
+    assert set(boxes) == {1, 2} and boxes[1][0] < boxes[2][0]
 
 
 def test_faces_are_found_where_the_times_begin_anew():
@@ -184,18 +177,15 @@ def test_faces_are_found_where_the_times_begin_anew():
 
 
 def test_faces_of_a_low_score_are_left_out():
-    detector = lambda image: (np.array([(100, 100, 80, 80), (300, 100, 80, 80)]), np.array([0.9, 0.5]))  # noqa: E731
-    chosen = recogniser(always_happy, detector)
+    chosen = recogniser(always_happy, lambda image: ([(100, 100, 80, 80), (300, 100, 80, 80)], [0.9, 0.5]))
     chosen.min_score = 0.6
     [face] = Tracker(chosen).process(0.0, np.zeros((360, 640, 3), np.uint8))
     assert face.box == (100, 100, 80, 80) and face.score == 0.9
 
 
 def test_boxes_of_ones_own_detector_do_not_shake():
-    random = np.random.default_rng(0)
-    jitter = random.integers(-2, 3, (75, 4))
-    detector = detector_of(lambda number: [(200, 100, 120, 120) + jitter[number]])
-    results = boxes_by_id(recognise_frames(numbered_frames(75), recogniser(always_happy, detector)))
+    jitter = np.random.default_rng(0).integers(-2, 3, (75, 4))
+    results = boxes_found(75, lambda number: [(200, 100, 120, 120) + jitter[number]])
     assert np.std([boxes[1] for boxes in results], axis=0).max() < 1 < np.std(jitter, axis=0).min()
 
 

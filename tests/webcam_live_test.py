@@ -71,13 +71,13 @@ def test_the_window_is_mirrored_and_files_are_not_and_keys_do_what_h_says(live, 
 
     live.press("space")
     paused = live.wait_to_show(shows("paused"))
-    live.press("s")
+    live.press("S")
     [snapshot] = live.wait_until(lambda: list(tmp_path.glob("snapshot_*.jpg")))
     strip = int(cv2.imread(str(snapshot))[200, 280, 0])
     assert abs(strip - strip_of(paused)) < 12  # not mirrored: in the snapshot the strip is on the right
     live.press("space")
     live.wait_to_show(lambda image: abs(strip_of(image) - strip) > 20)
-    live.press("q")
+    live.press("Escape")
     message = live.finish()
     assert f"wrote {snapshot.name}" in message and "wrote live.mp4" in message
 
@@ -115,7 +115,7 @@ def test_without_a_display_it_records_until_the_seconds_are_over(short, capsys):
 
 def test_a_camera_that_is_unplugged_ends_with_a_sentence_and_a_whole_recording(short, monkeypatch):
     frames = ((True, np.full((64, 64, 3), number, np.uint8)) for number in range(5))
-    monkeypatch.setattr(camera, "open_camera", lambda _: (frames, lambda: None))
+    monkeypatch.setattr(camera, "open_camera", lambda _: frames)
     with pytest.raises(InputError, match=r"0 gives no images any more: plug it in.*whole"):
         webcam_live.main(["0", "--record", "live.mp4", "--quiet"])
     assert 0 < len(frames_of("live.mp4")) <= 5

@@ -1,5 +1,6 @@
 """A script at work, in a real window of the virtual display if it has one: what it shows and wrote, keys, signals."""
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -22,10 +23,6 @@ def frames_of(path):
     """(seconds, frame uint8 BGR) of a finished video."""
     with av.open(str(path)) as file:
         return [(float(frame.time), frame.to_ndarray(format="bgr24")) for frame in file.decode(video=0)]
-
-
-def output_of(*command):
-    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 class RunningScript:
@@ -63,7 +60,7 @@ class ScriptInWindow(RunningScript):
     def __init__(self, folder, title, piece, place, *command):
         super().__init__(folder, *command)
         self.window = self.wait_until(lambda: next(
-            (line.split()[0] for line in output_of("wmctrl", "-l").splitlines() if title in line), None))
+            (line.split()[0] for line in os.popen("wmctrl -l") if title in line), None))
         self.piece, self.place = piece, place
         self.wait_to_show(lambda image: True)
 
@@ -76,14 +73,9 @@ class ScriptInWindow(RunningScript):
 
     def wait_to_show(self, condition):
         """Wait for the window to show what the condition on its image asks for; returns the image."""
-        def shown():
-            image = self.image()
-            return [image] if image is not None and condition(image) else None
-        return self.wait_until(shown)[0]
+        return self.wait_until(lambda: [image for image in [self.image()] if image is not None and condition(image)])[0]
 
     def press(self, key):
         """Press a key, or the X of the window's frame."""
-        if key == "X":
-            output_of("wmctrl", "-i", "-c", self.window)
-        else:
-            output_of("xdotool", "key", "--window", self.window, key)
+        subprocess.run(["wmctrl", "-i", "-c", self.window] if key == "X" else
+                       ["xdotool", "key", "--window", self.window, key])
