@@ -4,8 +4,8 @@ import functools
 import cv2
 import numpy as np
 
-from expressions.drawing import EXPRESSION_COLOURS, WHITE, draw_text
-from expressions.labels import EXPRESSIONS, FACE_SIZE
+from expressions.drawing import EXPRESSION_COLOURS, draw_text
+from expressions.labels import FACE_SIZE
 
 PATCH, STRIDE = 4, 3  # pixels of the face: the standard deviation of a patch's soft edge, and the patches' distance
 SIZE = 288  # pixels of a drawn face
@@ -44,11 +44,11 @@ def draw_explanation(crop, importance, face):
     colours = np.where(strength > 0, FOR, AGAINST)
     coloured = large + 0.65 * np.abs(strength) * (colours - large.astype(float))
     bars = np.full((SIZE, round(1.4 * SIZE), 3), 40, np.uint8)
-    for row, (name, colour) in enumerate(zip(EXPRESSIONS, EXPRESSION_COLOURS)):
+    for row, (name, colour) in enumerate(EXPRESSION_COLOURS.items()):
         probability = face.probabilities[name]
         baseline = round((row + 0.85) * SIZE / 7.6)
-        draw_text(bars, name, (12, baseline), 0.6)
+        draw_text(bars, name, (12, baseline), 0.6, 1)
         end = 115 + round(probability * 210)
         cv2.rectangle(bars, (115, baseline - 18), (end, baseline + 3), [60 + level for level in colour], cv2.FILLED)
-        draw_text(bars, f"{probability:.0%}", (end + 6, baseline), 0.55, WHITE)
+        draw_text(bars, f"{probability:.0%}", (end + 6, baseline), 0.55, 1)
     return np.hstack([large, np.rint(coloured).astype(np.uint8), bars])

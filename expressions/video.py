@@ -18,6 +18,8 @@ from expressions.images import filesystem, is_remote
 # The containers that are videos. Lists that name other files and addresses (concat, HLS, DASH, SDP) are not among them.
 FORMATS = ("amv,apng,asf,av1,avi,dirac,dv,flic,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,"
            "mpeg,mpegts,mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,rm,swf,vc1,vvc,wtv,yuv4mpegpipe")
+STREAM_FORMATS = "rtsp,rtp,rtp_mpegts,hls,aac,mp3,webvtt"  # also where the user types a stream's address
+STREAM_PROTOCOLS = "crypto,http,https,httpproxy,rtmp,rtmps,rtp,rtsp,srt,tcp,tls,udp"
 OPEN_TIMEOUT, READ_TIMEOUT = 15, 5  # seconds for which a stream may be silent
 MP4_AUDIO = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")  # copied into the MP4; other sound becomes AAC
 TICK = Fraction(1, 120_000)  # seconds, the unit of times in an MP4: frames of 23.976, 25, 29.97 or 60 a second fit it
@@ -29,16 +31,17 @@ def open_video(path, is_stream=False):
 
     With `is_stream` it is a live one, at rtsp:// or http:// for example. Raises InputError, also where that is silent.
     """
-    if is_stream:  # FFmpeg itself lets no list at an address name a file
-        source, options = path, {"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)}
+    source, formats, protocols, options = path, FORMATS, "file", {}
+    if is_stream:
+        formats, protocols = f"{FORMATS},{STREAM_FORMATS}", STREAM_PROTOCOLS
+        options["timeout"] = OPEN_TIMEOUT, READ_TIMEOUT
     else:
         with filesystem(path) as (files, name):
             source = files.open(name, "rb") if is_remote(path) else name
-        options = {"options": {"format_whitelist": FORMATS, "protocol_whitelist": "file"}}
     if int(av.__version__.split(".")[0]) < 19:  # from then on titles that are not UTF-8 do no harm
         options["metadata_errors"] = "replace"
     try:
-        video = av.open(source, **options)
+        video = av.open(source, options={"format_whitelist": formats, "protocol_whitelist": protocols}, **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path} does not open as a video ({_reason(error)}): check that it is whole, no list of "
                          "other files, and no image, which is for recognise_image.py") from None
@@ -46,6 +49,7 @@ def open_video(path, is_stream=False):
     if stream is None or stream.codec_context is None or stream.width * stream.height > MAX_PIXELS:
         raise InputError(f"{path} has no video that FFmpeg decodes, or one of more than {MAX_PIXELS:,} pixels a frame: "
                          "give another, or convert it")
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the file says
     stream.thread_type = "AUTO"
     return video
 

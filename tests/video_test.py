@@ -74,23 +74,29 @@ def test_a_damaged_video_gives_the_frames_before_the_damage_and_a_sentence(clip)
 
 
 def test_a_stream_is_read_but_no_file_that_it_names(clip):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        log_message = lambda *_: None  # noqa: E731
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.path)
+
     write_video(clip.with_suffix(".ts"), [np.zeros((64, 64, 3), np.uint8)] * 10)
     playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
     clip.with_name("live.m3u8").write_text(playlist.format("clip.ts"))
     clip.with_name("thief.m3u8").write_text(playlist.format(f"file://{clip.with_suffix('.ts')}"))
-    clip.with_name("list.mp4").write_text(f"ffconcat version 1.0\nfile {clip}\n")
-    handler = functools.partial(Quiet, directory=clip.parent)
+    (clip.parent / "film.mp4").write_text(playlist.format("secret.ts"))
+    handler = functools.partial(Handler, directory=clip.parent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         for name in ("clip.ts", "live.m3u8?token=1"):
             with open_video(f"{address}/{name}", is_stream=True) as file:
                 assert len(list(read_video(file))) == 10
-        for name in ("thief.m3u8", "list.mp4"):
+        (clip.parent / "list.mp4").write_text(f"ffconcat version 1.0\nfile {address}/secret.ts\n")
+        for name in ("thief.m3u8", "list.mp4", "film.mp4"):
             with pytest.raises(InputError, match="video"):
                 open_video(f"{address}/{name}", is_stream=True)
+        assert "/list.mp4" in asked and "/secret.ts" not in asked
         server.shutdown()
 
 
