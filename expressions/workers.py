@@ -7,13 +7,13 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import tempfile
 import threading
-import zipfile
 from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 
+from expressions.artifacts import ROOT
 from expressions.console import InputError
 
 CONNECT_SECONDS = 5  # to wait for a scheduler
@@ -55,24 +55,21 @@ def in_processes(function):
     A task may end its process, because it takes more memory than there is for example: it is tried once more, and if
     that ends the same way its answer is an InputError.
     """
-    own, processes = threading.local(), []
+    own = threading.local()
 
     def call(task):
         for _ in range(2):
             if not hasattr(own, "process"):
-                own.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
-                processes.append(own.process)
+                own.process = processes.enter_context(
+                    ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin))
             try:
                 return own.process.submit(function, task).result()
             except BrokenExecutor:
                 del own.process
         return InputError(DIED)
 
-    try:
+    with contextlib.ExitStack() as processes:
         yield call
-    finally:
-        for process in processes:
-            process.shutdown()
 
 
 def _begin():
@@ -117,10 +114,6 @@ def on_cluster(function, address, models):
             raise InputError("the scheduler is gone: run it again with --resume when it is back") from None
 
     with client, tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "expressions.zip"
-        with zipfile.ZipFile(package, "w") as file:
-            for room in Path(__file__).parent.glob("*.py"):
-                file.write(room, f"expressions/{room.name}")
-        client.upload_file(str(package))
+        client.upload_file(shutil.make_archive(f"{folder}/expressions", "zip", ROOT, "expressions"))
         shared = client.submit(tuple, models)  # a task, so that it is made anew when its worker is lost
         yield call
