@@ -77,8 +77,7 @@ def write_image(path, image):
 
 def is_uniform(image):
     """Whether an image uint8 BGR (h, w, 3) is one flat colour, of a covered lens for example."""
-    ranges = map(cv2.minMaxLoc, cv2.split(image))
-    return all(highest - lowest < 3 for lowest, highest, *_ in ranges)
+    return bool(cv2.meanStdDev(image)[1].max() < 1)
 
 
 def output_path(path, folder=None):

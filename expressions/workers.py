@@ -92,18 +92,17 @@ def on_cluster(function, address, models):
     They get this package as it is here, and `models` as the argument of that name. Workers that have run another
     version of the package must be started anew. Raises InputError where no scheduler answers.
     """
-    if not importlib.util.find_spec("distributed"):
-        raise InputError("--scheduler needs Dask: pip install -r requirements-cluster.txt")
-    if not re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address):  # Dask's client takes ten seconds to end after another one
-        raise InputError(f"{address} is no address of a Dask scheduler: give one like tcp://host:8786")
+    # Dask's client takes ten seconds to end after an address of another kind
+    if not (importlib.util.find_spec("distributed") and re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address)):
+        raise InputError("--scheduler needs requirements-cluster.txt, and an address like tcp://host:8786 instead of "
+                         f"{address}")
     import distributed
 
     logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError:
-        raise InputError(f"no Dask scheduler answers at {address}: check the address, and that `dask scheduler` runs "
-                         "there") from None
+        raise InputError(f"no Dask scheduler answers at {address}: check that `dask scheduler` runs there") from None
 
     def call(task):
         try:

@@ -14,9 +14,9 @@ from expressions.tables import IMAGE_COLUMNS, VIDEO_COLUMNS, open_table, safe_ce
 
 SUFFIXES = [".csv", ".json", ".jsonl", ".parquet"]
 NUMBERS = [0.0625, 0.0, 0.1, 0.2, 0.0375, 0.0, 1.0, 7.0]
-ROWS = [["a/a.jpg", 1, 10, 20, 30, 40, "angry", 0.5, *NUMBERS, None], ["a/a.jpg", 2, 1, 2, 3, 4, "sad", 1.0, *NUMBERS, None],
-        ["größe, \"b\".jpg", 0, *[None] * 15], ["NA", *[None] * 15, "it is\\n damaged"],
-        ["007", 1, 5, 6, 7, 8, "happy", 0.25, *NUMBERS, None]]
+ROWS = [["a/a.jpg", 1, 10, 20, 30, 40, "angry", 0.5, *NUMBERS, None],
+        ["a/a.jpg", 2, 1, 2, 3, 4, "sad", 1.0, *NUMBERS, None], ["größe, \"b\".jpg", 0, *[None] * 15],
+        ["NA", *[None] * 15, "it is\\n damaged"], ["007", 1, 5, 6, 7, 8, "happy", 0.25, *NUMBERS, None]]
 
 
 def add_all(path, rows, resume=False):
