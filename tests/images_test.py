@@ -2,9 +2,9 @@
 import functools
 import http.server
 import os
+import shutil
 import struct
 import threading
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -110,30 +110,22 @@ def test_images_are_found_in_order_without_outputs_and_hidden_files(tmp_path, mo
             find_images(argument)
 
 
-def test_images_on_a_web_server_are_found_and_read(tmp_path):
+def test_images_on_a_web_server_and_in_an_archive_are_found_and_read(tmp_path):
     pytest.importorskip("aiohttp", reason="fsspec opens http:// with aiohttp: pip install -r requirements-cluster.txt")
     (tmp_path / "photos/day 2").mkdir(parents=True)
     for name in ("b.jpg", "a.png", "day 2/c.jpg", "output_d.jpg"):
         cv2.imwrite(str(tmp_path / "photos" / name), np.full((30, 40, 3), 90, np.uint8))
+    (tmp_path / "photos/notes.txt").touch()
+    archive = f"file://{shutil.make_archive(tmp_path / 'all', 'zip', tmp_path, 'photos')}"
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         web = f"http://127.0.0.1:{server.server_port}"
-        assert find_images(f"{web}/photos") == [
-            (f"{web}/photos/{name}", f"output_photos/{name}") for name in ("a.png", "b.jpg", "day%202/c.jpg")]
-        assert read_image(f"{web}/photos/day%202/c.jpg").shape == (30, 40, 3)
+        for top, chain, inner in ((f"{web}/photos", "", "day%202/c.jpg"),
+                                  ("zip://photos", f"::{archive}", "day 2/c.jpg")):
+            found = [(f"{top}/{name}{chain}", f"output_photos/{name}") for name in ("a.png", "b.jpg", inner)]
+            assert find_images(top + chain) == found and read_image(found[2][0]).shape == (30, 40, 3)
+        assert find_images(f"zip://photos/*.jpg::{archive}") == [(f"zip://photos/b.jpg::{archive}", "output_b.jpg")]
         with pytest.raises(InputError, match=f"{web}/none.jpg cannot be opened"):
             read_image(f"{web}/none.jpg")
         server.shutdown()
-
-
-def test_images_in_an_archive_at_an_address(tmp_path):
-    pytest.importorskip("fsspec", reason="pip install -r requirements-cluster.txt")
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
-        for name in ("b.jpg", "a.png", "notes.txt"):
-            file.writestr(f"inner/{name}", cv2.imencode(".png", np.zeros((9, 7, 3), np.uint8))[1].tobytes())
-    outer = f"file://{tmp_path}/all.zip"
-    addresses = [f"zip://inner/{name}::{outer}" for name in ("a.png", "b.jpg")]
-    assert [path for path, _ in find_images(f"zip://inner::{outer}")] == addresses
-    assert [path for path, _ in find_images(f"zip://inner/*.jpg::{outer}")] == addresses[1:]
-    assert read_image(addresses[0]).shape == (9, 7, 3)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,9 +67,7 @@ def test_the_portrait_is_recognised_without_an_image_or_a_display(portrait, no_d
     assert file.endswith("grace_hopper.jpg") and number == "1"
     assert abs(int(x) + int(width) / 2 - 268) < 20 and abs(int(y) + int(height) / 2 - 215) < 30
     assert expression in EXPRESSIONS and 1 / 7 < float(probability) <= 1
-    drawn = cv2.imread("output_grace_hopper.jpg").astype(int)
-    changed = np.abs(drawn - portrait[0]).max(axis=2) > 60
-    assert 1000 < changed.sum() < 30000
+    changed = np.abs(cv2.imread("output_grace_hopper.jpg").astype(int) - portrait[0]).max(axis=2) > 60
     assert changed[int(y):int(y) + int(height), int(x) - 1:int(x) + 3].mean() > 0.5  # the box's left side
     assert not changed[450:].any()
     assert "open output_grace_hopper.jpg" in err and err.endswith("wrote output_grace_hopper.jpg: 1 face in 1 image\n")
@@ -153,13 +152,24 @@ def processes_here():
     return found - {os.getpid()}
 
 
+def begin(*more):
+    """Begin a run that writes the rows of `photos` and of 40 images more to faces.csv; return it and its arguments."""
+    for number in range(10, 50):
+        if not Path(f"photos/{number}.jpg").is_symlink():
+            Path(f"photos/{number}.jpg").symlink_to("9.jpg")
+    command = ["photos", "--table", "faces.csv", "--no-images", *more]
+    return RunningScript(Path.cwd(), "recognise_image.py", *command), command
+
+
+def assert_done_once(expected, passed_over=()):
+    rows = [row for row in table_rows("faces.csv") if row not in passed_over]
+    assert [row for row in rows if row in expected] == expected and len({row[0] for row in rows}) == len(rows) == 51
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_a_run_that_is_killed_or_gets_ctrl_c_leaves_no_process_and_is_resumed(expected, capfd, name):
-    for number in range(10, 50):
-        Path(f"photos/{number}.jpg").symlink_to("9.jpg")
-    command = ["photos", "--table", "faces.csv", "--no-images", "--jobs", "2"]
-    script = RunningScript(Path.cwd(), "recognise_image.py", *command)
+    script, command = begin("--jobs", "2")
     script.wait_for_rows(5)
     for process in [script.process.pid] if name == "SIGKILL" else processes_here():  # a terminal tells all of them
         os.kill(process, getattr(signal, name))
@@ -170,8 +180,7 @@ def test_a_run_that_is_killed_or_gets_ctrl_c_leaves_no_process_and_is_resumed(ex
     assert 4 <= len(table_rows("faces.csv")) < 51
     main([*command, "--resume"])
     assert " were done before" in capfd.readouterr().err
-    rows = table_rows("faces.csv")
-    assert [row for row in rows if row in expected] == expected and len({row[0] for row in rows}) == len(rows) == 51
+    assert_done_once(expected)
 
 
 def test_a_terminal_shows_rows_and_progress_in_lines_of_their_own(expected):
@@ -193,3 +202,69 @@ def test_addresses_are_read_and_written(expected, capsys):
     assert rows_of(out) == [list(IMAGE_COLUMNS), *([f"file://{here}/{row[0]}", *row[1:]] for row in expected[4:10])]
     assert f"wrote images into file://{here}/drawn: 6 faces" in err
     assert len(list(Path("drawn/output_day 2").glob("*.jpg"))) == 6
+
+
+# ---- a cluster ---------------------------------------------------------------------------------
+
+def kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # it and those that it has started
+    process.wait()
+
+
+@pytest.fixture
+def dask(tmp_path, monkeypatch):
+    """The address of a Dask cluster, and a function that starts its scheduler or a worker in a process of its own."""
+    pytest.importorskip("distributed", reason="pip install -r requirements-cluster.txt")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+    folder, processes = tmp_path / "cluster", []
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    address = f"tcp://{host}:{port}"
+
+    def start(kind):
+        words = {"scheduler": ["--host", host, "--port", str(port)],
+                 "worker": [address, "--nthreads", "1", "--memory-limit", "450MB"]}[kind]
+        processes.append(subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", *words,
+                                           "--no-dashboard"], cwd=folder, start_new_session=True))
+        while kind == "scheduler":
+            with contextlib.suppress(OSError), socket.create_connection((host, port)):
+                break
+        return processes[-1]
+
+    yield address, start
+    for process in processes:
+        kill(process)
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_gives_the_same_rows_while_schedulers_and_workers_come_and_go(expected, dask):
+    address, start = dask
+    scheduler = start("scheduler")
+    script, _ = begin("--scheduler", address)  # there is no worker yet: it waits
+    start("worker")
+    script.wait_for_rows(5)
+    kill(scheduler)
+    assert "--resume" in script.finish(status=2).splitlines()[-1]
+    start("scheduler")
+    script, _ = begin("--scheduler", address, "--resume")
+    first = start("worker")
+    script.wait_for_rows(20)
+    start("worker")  # joins late
+    kill(first)
+    script.finish()
+    assert_done_once(expected)
+
+
+@pytest.mark.exhaustive
+def test_an_image_that_takes_all_memory_is_named_and_the_others_are_done(expected, dask):
+    address, start = dask
+    cv2.imwrite("photos/0 poison.png", cv2.resize(cv2.imread("photos/0.jpg"), (10900, 10900)))
+    for kind in ("scheduler", "worker", "worker"):
+        start(kind)
+    begin("--scheduler", address)[0].finish(status=2)
+    [poisoned] = [row for row in table_rows("faces.csv") if row[1] == ""]
+    assert poisoned[-1].startswith("photos/0 poison.png: ended the process that worked on it")
+    assert_done_once(expected, [poisoned])
