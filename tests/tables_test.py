@@ -79,16 +79,6 @@ def test_an_error_or_ctrl_c_keeps_the_rows_for_resuming(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", ",".join(VIDEO_COLUMNS) + "\n"])
-def test_a_file_that_is_no_table_of_images_is_not_resumed(tmp_path, content):
-    path = tmp_path / "faces.csv"
-    path.write_text(content)
-    with (pytest.raises(InputError, match="is not a table of an earlier run"),
-          open_table(path, IMAGE_COLUMNS, resume=True)):
-        pass
-    assert path.read_text() == content
-
-
 def test_what_is_no_table_or_needs_packages_is_refused_at_once(monkeypatch):
     assert table_path("a/b.CSV") == Path("a/b.CSV") and table_path("-") == Path("-")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -98,12 +88,17 @@ def test_what_is_no_table_or_needs_packages_is_refused_at_once(monkeypatch):
             table_path(text)
 
 
-def test_a_folder_or_a_full_disk_is_said(tmp_path):
+def test_a_folder_a_full_disk_or_a_file_of_another_kind_is_said(tmp_path):
     (tmp_path / "rows.csv").mkdir()
     (tmp_path / "full.csv").symlink_to("/dev/full")
-    for name, words in (("rows.csv", "is a folder"), ("full.csv", "cannot be written")):
-        with pytest.raises(InputError, match=words), open_table(tmp_path / name, IMAGE_COLUMNS) as table:
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "video.csv").write_text(",".join(VIDEO_COLUMNS) + "\n")
+    for name, words in (("rows.csv", "is a folder"), ("full.csv", "cannot be written"),
+                        ("other.csv", "is not a table of an earlier"), ("video.csv", "is not a table of an earlier")):
+        with (pytest.raises(InputError, match=words),
+              open_table(tmp_path / name, IMAGE_COLUMNS, resume=name != "full.csv") as table):
             table.add(ROWS[0])
+    assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
 
 
 NAMES = st.builds("{}{}".format, st.sampled_from(["", *"=+-@＝＋－＠\t\r\n "]), st.text(st.characters(codec=None)))
