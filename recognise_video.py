@@ -19,9 +19,8 @@ from tqdm import tqdm
 from expressions.artifacts import refuse_overwriting, replace_when_whole
 from expressions.console import InputError, pluralise, print_status, printable, run, script_parser
 from expressions.drawing import draw_faces
-from expressions.images import parse_path
 from expressions.recognition import add_detector_arguments, face_row, recogniser_of
-from expressions.tables import STDOUT, VIDEO_COLUMNS, open_table, table_path
+from expressions.tables import STDOUT, VIDEO_COLUMNS, add_table_argument, open_table
 from expressions.tracking import recognise_frames
 from expressions.video import frame_rate, open_video, prefetch, read_video, video_writer
 
@@ -30,10 +29,9 @@ MAX_WAITING_BYTES = 1 << 26  # of frames, before each of the threads
 
 def parse_arguments(argv):
     parser = script_parser(__doc__)
-    parser.add_argument("video", type=parse_path, help="a video file or address")
+    parser.add_argument("video", help="a video file or address")
     parser.add_argument("--output", type=Path, help="the .mp4 to write (default: <name>_recognised.mp4)")
-    parser.add_argument("--table", "--csv", type=table_path, metavar="FILE", help="also write a row per face and "
-                        "frame; the file ends in .csv, .json, .jsonl or .parquet; - is CSV to standard output")
+    add_table_argument(parser, "per face and frame")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw each face's expressions over time")
     parser.add_argument("--no-video", action="store_true", help="write no video, only what --table and --plot ask for")
     add_detector_arguments(parser)

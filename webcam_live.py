@@ -23,7 +23,7 @@ from expressions.console import InputError, positive_int, print_status, run, scr
 from expressions.drawing import draw_faces, draw_overlay, draw_probability_bars
 from expressions.images import is_uniform, write_image
 from expressions.recognition import add_detector_arguments, face_row, recogniser_of
-from expressions.tables import VIDEO_COLUMNS, open_table, table_path
+from expressions.tables import VIDEO_COLUMNS, add_table_argument, open_table
 from expressions.tracking import Tracker
 
 TITLE = "expressions - h lists the keys"
@@ -34,8 +34,7 @@ def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("source", nargs="?", default="0", help="camera number, video file or address (default: 0)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="record an .mp4 from the start")
-    parser.add_argument("--table", "--csv", type=table_path, metavar="FILE", help="write a row per face and frame; the "
-                        "file ends in .csv, .json, .jsonl or .parquet; - is CSV to standard output")
+    add_table_argument(parser, "per face and frame")
     parser.add_argument("--seconds", type=positive_int, metavar="N", help="end after so many seconds")
     parser.add_argument("--no-mirror", action="store_true", help="show the image as the camera sees it")
     add_detector_arguments(parser)

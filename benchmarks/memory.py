@@ -179,7 +179,7 @@ def main(argv=None):
         print(f"{command[0]}: {pluralise(rows, 'row')}; it said: {'; '.join(wrote)}")
         if args.images:
             written = len(list((folder / "output_images").iterdir()))
-            named = sum(".jpg is not a" in line for line in lines)
+            named = sum(".jpg is damaged" in line for line in lines)
             print(f"{written:,} images were written and {named:,} named as no images; {n_cut:,} were cut short")
     print_readings(readings)
 

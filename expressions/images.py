@@ -21,13 +21,8 @@ PASSED_OVER = (".", "output_")  # how hidden names begin, and those that an earl
 
 
 def is_remote(path):
-    """Whether a path is an address for fsspec, s3://bucket/image.jpg for example; then it is a str, else a Path."""
+    """Whether a path is an address for fsspec, s3://bucket/image.jpg for example."""
     return "://" in str(path)
-
-
-def parse_path(path):
-    """A path as a local Path or, where it is an address, as it is."""
-    return path if is_remote(path) else Path(path)
 
 
 @contextlib.contextmanager
@@ -41,12 +36,12 @@ def filesystem(path):
             import fsspec
             yield fsspec.core.url_to_fs(path)
         else:
-            yield LOCAL, str(path)
+            yield LOCAL, str(Path(path))
     except InputError:
         raise
     except Exception as error:  # each file system has its own
-        needs = ", and requirements-cluster.txt" if is_remote(path) else ""
         reason = getattr(error, "strerror", None) or first_line(error)
+        needs = ", and requirements-cluster.txt" * is_remote(path)
         raise InputError(f"{path} cannot be opened ({reason}): check the path{needs}") from None
 
 
@@ -56,27 +51,19 @@ def read_image(path):
     Raises InputError where it cannot be read or has more than MAX_PIXELS pixels.
     """
     with filesystem(path) as (files, name), files.open(name, "rb") as file:
-        encoded = np.frombuffer(file.read(MAX_BYTES + 1), np.uint8)
-    is_too_large, image = len(encoded) > MAX_BYTES, None
-    try:
-        if not is_too_large:
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # imread fails on letters outside Windows's code page
-    except cv2.error as error:
-        is_too_large = error.code == cv2.Error.StsNoMem or "CV_IO_MAX_IMAGE" in str(error)
-    if is_too_large:
-        raise InputError(f"{path} has more than {MAX_PIXELS:,} pixels, or than the memory holds: make it smaller")
+        encoded = np.frombuffer(file.read(MAX_BYTES), np.uint8)
+    image = None
+    with contextlib.suppress(cv2.error):  # too many pixels, or more than the memory holds
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # imread fails on letters outside Windows's code page
     if image is None or image.ndim != 3:  # OpenCV leaves grey PFM grey
-        raise InputError(f"{path} is not an image that OpenCV reads, or it is damaged: convert it to JPEG or PNG, or "
-                         "copy it again; a video is for recognise_video.py")
+        raise InputError(f"{path} is damaged, no image that OpenCV reads, or has more than {MAX_PIXELS:,} pixels: copy "
+                         "it again, convert it to JPEG or PNG, or make it smaller; a video is for recognise_video.py")
     return image
 
 
 def write_image(path, image):
     """Write an image uint8 BGR (h, w, 3) to a path or address, in the format that its suffix names, or not at all."""
-    try:
-        fits, encoded = cv2.imencode(Path(path).suffix, image)
-    except cv2.error:
-        fits = False
+    fits, encoded = cv2.imencode(Path(path).suffix, image)
     if not fits:
         raise InputError(f"{path} cannot hold {image.shape[1]} x {image.shape[0]} pixels: end it in .png")
     if is_remote(path):
@@ -90,21 +77,20 @@ def write_image(path, image):
 
 def is_uniform(image):
     """Whether an image uint8 BGR (h, w, 3) is one flat colour, of a covered lens for example."""
-    ranges = map(cv2.minMaxLoc, cv2.split(image))
-    return all(highest - lowest < 3 for lowest, highest, *_ in ranges)
+    return bool(cv2.meanStdDev(image)[1].max() < 1)
 
 
 def output_path(path, folder=None):
-    """output_<name>, relative, for an image at a path or address; for one in a folder output_<folder>/... ."""
+    """output_<name> for an image at a path or address, for one in a folder output_<folder>/...: relative, with "/"."""
     name = Path(path).name if folder is None else Path(folder).resolve().name / Path(path).relative_to(folder)
-    return with_writable_suffix(Path(f"output_{name}"))
+    return with_writable_suffix(Path(f"output_{name}").as_posix())
 
 
 def with_writable_suffix(path):
-    """The path, with .png added where OpenCV cannot write colours in its format."""
-    name = os.fsencode(path.name)  # OpenCV crashes at a str whose letters are no UTF-8
-    holds_colours = path.suffix.lower() not in (".pbm", ".pgm", ".exr") and cv2.haveImageWriter(name)
-    return path if holds_colours else path.with_name(path.name + ".png")
+    """The path or address, with .png added where OpenCV cannot write colours in its format."""
+    name = os.fsencode(Path(path).name)  # OpenCV crashes at a str whose letters are no UTF-8
+    holds_colours = Path(path).suffix.lower() not in (".pbm", ".pgm", ".exr") and cv2.haveImageWriter(name)
+    return path if holds_colours else f"{path}.png"
 
 
 def sample_image_path():
@@ -116,41 +102,29 @@ def sample_image_path():
 
 
 def find_images(argument):
-    """Yield (path, output) for a file, a folder, a pattern, or an address of one of them, sorted by name.
+    """Return [(path, output)] for a file, a folder, a pattern, or an address of one of them, sorted by path.
 
-    The output is a relative Path: output_<name>, in a folder output_<folder>/... . Hidden files, those that an earlier
-    run has written (output_*) and folders of such names are passed over, by a pattern only if it does not name them.
+    The outputs are those of output_path. What is hidden, or written by an earlier run (output_*), is passed over, also
+    folders, if it is not named. Raises InputError where nothing is left.
     """
     first, *outer = argument.split("::") if is_remote(argument) else [argument]  # of a chain, zip://...::s3://...
-    scheme = first.rpartition("://")[0]
     with filesystem(argument) as (files, top):
-        is_pattern = glob.has_magic(first) and (scheme or not Path(top).exists())
-        is_file = Path(first).suffix.lower() in IMAGE_SUFFIXES if scheme else not Path(top).is_dir()
-        if is_pattern:
-            found = (path for path in sorted(files.glob(top), key=Path) if (scheme or Path(path).is_file()) and (
-                "output_" in top or not any(part.startswith("output_") for part in Path(path).parts)))
-        else:
-            found = [top] if is_file else _walk(files.walk(top))
-        for path in found:
-            output = output_path(path, None if is_pattern or is_file else top)
-            if scheme:
-                yield "::".join([path if is_remote(path) else f"{scheme}://{path}", *outer]), output
-            else:
-                yield Path(path), output
+        is_pattern = glob.has_magic(first) and (is_remote(first) or not Path(top).exists())
+        if not is_pattern and (is_image(first) if is_remote(first) else not Path(top).is_dir()):
+            return [(argument if is_remote(first) else top, output_path(top))]
+        paths = [path for path in sorted((files.glob if is_pattern else files.find)(top)) if is_image(path) and not any(
+            part.startswith(PASSED_OVER) and part not in top for part in Path(path).parts)]
+        if not paths:
+            raise InputError(f"{argument} holds or matches no image: check the path")
+        return [("::".join([files.unstrip_protocol(path), *outer]), output_path(path, None if is_pattern else top))
+                for path in paths]
 
 
-def _walk(folders):
-    """The paths of the images in what the walk of a file system yields."""
-    for folder, inner, names in folders:
-        inner[:] = sorted(name for name in inner if not name.startswith(PASSED_OVER))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(PASSED_OVER):
-                yield f"{folder.rstrip('/')}/{name}"
+def is_image(path):
+    """Whether a path or address ends like an image's."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _raise(error):
-    raise error
-
-
-LOCAL = types.SimpleNamespace(open=open, glob=functools.partial(glob.glob, recursive=True),
-                              walk=lambda folder: os.walk(folder or ".", onerror=_raise))  # as a file system of fsspec
+LOCAL = types.SimpleNamespace(  # as a file system of fsspec
+    open=open, unstrip_protocol=str, glob=functools.partial(glob.glob, recursive=True),
+    find=lambda folder: map(str, Path(folder).rglob("*")))

@@ -12,7 +12,7 @@ from expressions.artifacts import MODELS
 from expressions.console import InputError, print_status
 from expressions.detection import crop_faces, detect_faces, run_detector
 from expressions.drawing import draw_faces
-from expressions.images import is_remote, is_uniform, read_image, write_image
+from expressions.images import is_remote, read_image, write_image
 from expressions.labels import EXPRESSIONS
 from expressions.model_files import load_classifier
 
@@ -40,8 +40,7 @@ class Recogniser:
 
     def __init__(self, models=MODELS, detector=None, min_score=0):
         self.classify = load_classifier(models if isinstance(models, bytes) else Path(models))
-        if detector is None:
-            detector = "yunet" if yunet.PATH.is_file() else "haar"
+        detector = choose_detector(None) if detector is None else detector
         self.detector = {"haar": lambda: detect_faces, "yunet": yunet.YuNet}.get(detector, lambda: detector)()
         self.min_score = min_score
 
@@ -87,14 +86,13 @@ def choose_detector(name):
 
     YuNet's file is fetched once if need be; where that fails the reason is printed, and it is "haar".
     """
-    if name != "yunet" or yunet.PATH.is_file():
-        return name or ("yunet" if yunet.PATH.is_file() else "haar")
-    try:
-        yunet.fetch()
-    except InputError as error:
-        print_status(f"{error}; going on with the Haar cascades")
-        return "haar"
-    return "yunet"
+    if name == "yunet" and not yunet.PATH.is_file():
+        try:
+            yunet.fetch()
+        except InputError as error:
+            print_status(f"{error}; going on with the Haar cascades")
+            return "haar"
+    return name or ("yunet" if yunet.PATH.is_file() else "haar")
 
 
 def add_detector_arguments(parser):
@@ -115,7 +113,7 @@ def recogniser_of(args):
 def as_bgr(image):
     """Return an image as `recognise` takes it as uint8 BGR (h, w, 3). Raises InputError."""
     if isinstance(image, (str, Path)):
-        return read_image(image if is_remote(image) else Path(image))
+        return read_image(image)
     if hasattr(image, "convert"):  # PIL's
         return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
     shape = getattr(image, "shape", ())
@@ -141,22 +139,18 @@ def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(
     """Recognise the faces of an image file, draw them, and write the image.
 
     `task` is (path, output), relative to `folder`, the output None where none is written. Returns the rows of the faces
-    as face_row gives them, whether the image is uniform, and the image itself, or None without `keep_image`. Where the
-    image cannot be read an InputError is returned, so that others go on. Raises InputError where it cannot be written.
+    as face_row gives them, and the image, or None without `keep_image`. Where the image cannot be read an InputError is
+    returned, so that others go on. Raises InputError where it cannot be written.
     """
     path, output = (name if name is None or is_remote(name) else folder / name for name in task)
     recogniser = cached_recogniser(models, detector, min_score)
     try:
         image = read_image(path)
         faces = recogniser(image)
-    except MemoryError:
-        return InputError(f"{path} needs more memory than there is: make it smaller")
-    except (InputError, OSError) as error:
-        return InputError(str(error))
-    uniform = is_uniform(image)
+    except (InputError, MemoryError) as error:
+        return InputError(str(error) or "the memory is full: make it smaller")
     if output or keep_image:
         draw_faces(image, faces)
     if output:
         write_image(output, image)
-    rows = [face_row(number, face) for number, face in enumerate(faces, start=1)]
-    return rows, uniform, image if keep_image else None
+    return [face_row(number, face) for number, face in enumerate(faces, start=1)], image if keep_image else None

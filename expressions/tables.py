@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import csv
 import importlib.util
-import io
-import json
+import itertools
 import os
+import sys
 from pathlib import Path
 
 from expressions.artifacts import replace_when_whole
@@ -16,32 +16,39 @@ from expressions.console import InputError, printable
 from expressions.images import is_remote
 from expressions.labels import EXPRESSIONS
 
-IMAGE_COLUMNS = ("file", "face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS, "score")
-VIDEO_COLUMNS = ("frame", "time", *IMAGE_COLUMNS[1:])
-TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
-TEXTS, COUNTS = ("file", "expression"), ("frame", "face", "x", "y", "width", "height")  # the other columns: fractions
+FACE_COLUMNS = ("face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS, "score")
+IMAGE_COLUMNS, VIDEO_COLUMNS = ("file", *FACE_COLUMNS, "error"), ("frame", "time", *FACE_COLUMNS)
+TYPES = {**dict.fromkeys(VIDEO_COLUMNS, "float64"), **dict.fromkeys(("frame", *FACE_COLUMNS[:5]), "Int32"),
+         **dict.fromkeys(("file", "expression", "error"), "string")}
+TABLE_SUFFIXES = {".csv": (), ".json": ("pandas",), ".jsonl": ("pandas",), ".parquet": ("pandas", "pyarrow")}  # need
 STDOUT = Path("-")
+
+
+def add_table_argument(parser, rows):
+    """Add the flag --table to a parser; `rows` says in words what there is a row for."""
+    parser.add_argument("--table", "--csv", "--json", type=table_path, metavar="FILE", help=f"also write a row {rows}, "
+                        f"into a new file that ends in {', '.join(TABLE_SUFFIXES)}; - is CSV to standard output")
 
 
 def table_path(text):
     """The argument that names a table, its kind by the suffix; "-" is CSV to standard output."""
     path = Path(text)
-    if is_remote(text):
-        raise argparse.ArgumentTypeError(f"{text} is an address: tables are written to local files")
-    if path != STDOUT and path.suffix.lower() not in TABLE_SUFFIXES:
-        raise argparse.ArgumentTypeError(f"{text} is no table: end it in {', '.join(TABLE_SUFFIXES)}")
-    if path.suffix.lower() == ".parquet" and not importlib.util.find_spec("pyarrow"):
-        raise argparse.ArgumentTypeError(f"{text} needs pyarrow: pip install pyarrow")
+    needs = () if path == STDOUT else TABLE_SUFFIXES.get(path.suffix.lower())
+    if needs is None or is_remote(text):
+        raise argparse.ArgumentTypeError(f"{text} is no table: give a local file that ends in "
+                                         f"{', '.join(TABLE_SUFFIXES)}")
+    if not all(map(importlib.util.find_spec, needs)):
+        raise argparse.ArgumentTypeError(f"{text} needs more: pip install {' '.join(needs)}")
     return path
 
 
-def safe_cell(path):
-    r"""A path as a cell that neither a terminal nor a spreadsheet obeys: "=1+1.png" is "./=1+1.png".
+def safe_cell(text):
+    r"""A path or sentence as a cell that neither a terminal nor a spreadsheet obeys: "=1+1.png" is "./=1+1.png".
 
     Control characters become \x1b and the like, and where a backslash is a letter of a name it becomes two, so that two
     names never share a cell.
     """
-    text = printable(str(path) if os.sep == "\\" else str(path).replace("\\", r"\\"))
+    text = printable(str(text) if os.sep == "\\" else str(text).replace("\\", r"\\"))
     return f"./{text}" if text.startswith(tuple("=+-@＝＋－＠")) else text
 
 
@@ -54,53 +61,32 @@ class Table:
         self.columns, self.done, self.is_begun = columns, set(), False
 
     def add(self, *rows):
-        """Write rows, those of one file at once, so that a kill hardly ever leaves a part of them."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows if self.is_begun else [self.columns, *rows])
-        mode, self.is_begun = "a" if self.is_begun else "w", True
+        """Write rows, those of one file at once. Raises InputError where the disk is full."""
+        rows, mode = (rows, "a") if self.is_begun else ([self.columns, *rows], "w")
+        self.is_begun = True
         if self.path == STDOUT:
-            print(text.getvalue(), end="", flush=True)
+            csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+            sys.stdout.flush()
             return
         try:
             with open(self.journal, mode, newline="", encoding="utf-8") as file:
-                file.write(text.getvalue())
+                csv.writer(file, lineterminator="\n").writerows(rows)
         except OSError as error:
             raise InputError(f"{self.journal} cannot be written ({error.strerror}): what is done is kept there; make "
                              "room and give --resume") from None
 
     def resume(self):
-        """Find out what is done, and cut off the rows of the last file if one is torn. Raises InputError."""
-        if not self.journal.exists():
-            if self.path.exists():
-                raise InputError(f"{self.path} is complete: leave out --resume, or give a .csv table to add to")
-            return
-        done, last_start = [], 0  # where the last file's rows begin
-        with open(self.journal, "rb+") as file:
-            header, expected = file.readline(), (",".join(self.columns) + "\n").encode()
-            if not expected.startswith(header):
-                raise InputError(f"{self.journal} is not a table of an earlier run: leave out --resume")
-            end = len(header)
-            for line in file:
-                row = next(csv.reader([line.decode(errors="replace")]), [])
-                if not line.endswith(b"\n") or len(row) != len(self.columns):  # nor is what comes after it whole
-                    done, end = done[:-1], last_start or end
-                    break
-                if row[:1] != done[-1:]:
-                    done.append(row[0])
-                    last_start = end
-                end += len(line)
-            file.truncate(end)
-        self.done, self.is_begun = set(done), bool(done)
+        """Go on with the journal, without the last two files: a kill may have torn their rows. Raises InputError."""
+        def file_cell(line):
+            return "".join(next(csv.reader([line.decode(errors="replace")]))[:1])
 
-    def finish(self):
-        """Make a table of another kind than CSV from its journal, which then goes away."""
-        if not self.is_begun:
-            self.add()
-        if self.path != self.journal:
-            with replace_when_whole(self.path) as [temporary]:
-                write = _write_parquet if self.path.suffix.lower() == ".parquet" else _write_json
-                write(temporary, self.journal)
-            self.journal.unlink()
+        with open(self.journal, "rb+") as file:
+            header = file.readline()
+            if not (",".join(self.columns) + "\n").encode().startswith(header):
+                raise InputError(f"{self.journal} is not a table of an earlier run: leave out --resume")
+            done = [(name, sum(map(len, lines))) for name, lines in itertools.groupby(file, file_cell)][:-2]
+            file.truncate(len(header) + sum(size for _, size in done))
+        self.done, self.is_begun = {name for name, _ in done}, bool(done)
 
 
 @contextlib.contextmanager
@@ -114,32 +100,26 @@ def open_table(path, columns, resume=False):
         raise InputError(f"{path} is a folder: give the path of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     table = Table(path, columns)
-    if resume:
+    if resume and table.journal.exists():
         table.resume()
+    elif resume and path.exists():
+        raise InputError(f"{path} is complete: leave out --resume, or give a .csv table to add to")
     yield table
-    table.finish()
+    if not table.is_begun:
+        table.add()
+    if path != table.journal:
+        _convert(table.journal, path)
+        table.journal.unlink()
 
 
-def _write_json(path, journal):
-    """Write an object for each row: in .json a list of them, in .jsonl a line for each."""
-    is_list = path.suffix.lower() == ".json"
-    with open(journal, newline="", encoding="utf-8") as rows, open(path, "w", encoding="utf-8") as file:
-        file.write("[" * is_list)
-        for number, row in enumerate(csv.DictReader(rows)):
-            numbers = {name: json.loads(cell or "null") for name, cell in row.items() if name not in TEXTS}
-            text = json.dumps({name: numbers.get(name, cell or None) for name, cell in row.items()}, ensure_ascii=False)
-            file.write(f"{',' * (number > 0)}\n{text}" if is_list else f"{text}\n")
-        file.write("\n]\n" * is_list)
+def _convert(journal, path):
+    import pandas
 
-
-def _write_parquet(path, journal):
-    from pyarrow import csv as arrow_csv
-    from pyarrow import parquet
-
-    types = {**dict.fromkeys(VIDEO_COLUMNS, "float64"), **dict.fromkeys(COUNTS, "int32"),
-             **dict.fromkeys(TEXTS, "string")}
-    options = arrow_csv.ConvertOptions(null_values=[""], strings_can_be_null=True, column_types=types)
-    with (arrow_csv.open_csv(journal, convert_options=options) as batches,
-          parquet.ParquetWriter(path, batches.schema) as file):
-        for batch in batches:
-            file.write_batch(batch)
+    rows = pandas.read_csv(journal, dtype=TYPES, keep_default_na=False, na_values=[""])
+    with replace_when_whole(path) as [temporary]:
+        if path.suffix.lower() == ".parquet":
+            rows.to_parquet(temporary, index=False)
+        else:  # pandas writes a/b as a\/b, and no row as an empty line
+            text = rows.to_json(orient="records", lines=True, force_ascii=False).replace(r"\/", "/").lstrip()
+            is_list = path.suffix.lower() == ".json"
+            temporary.write_text(f"[{text.rstrip()}]\n".replace("\n{", ",\n{") if is_list else text, "utf-8")

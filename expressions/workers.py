@@ -7,13 +7,13 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import tempfile
 import threading
-import zipfile
 from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 
+from expressions.artifacts import ROOT
 from expressions.console import InputError
 
 CONNECT_SECONDS = 5  # to wait for a scheduler
@@ -55,24 +55,21 @@ def in_processes(function):
     A task may end its process, because it takes more memory than there is for example: it is tried once more, and if
     that ends the same way its answer is an InputError.
     """
-    own, processes = threading.local(), []
+    own = threading.local()
 
     def call(task):
         for _ in range(2):
             if not hasattr(own, "process"):
-                own.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
-                processes.append(own.process)
+                own.process = processes.enter_context(
+                    ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin))
             try:
                 return own.process.submit(function, task).result()
             except BrokenExecutor:
                 del own.process
         return InputError(DIED)
 
-    try:
+    with contextlib.ExitStack() as processes:
         yield call
-    finally:
-        for process in processes:
-            process.shutdown()
 
 
 def _begin():
@@ -95,18 +92,17 @@ def on_cluster(function, address, models):
     They get this package as it is here, and `models` as the argument of that name. Workers that have run another
     version of the package must be started anew. Raises InputError where no scheduler answers.
     """
-    if not importlib.util.find_spec("distributed"):
-        raise InputError("--scheduler needs Dask: pip install -r requirements-cluster.txt")
-    if not re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address):  # Dask's client takes ten seconds to end after another one
-        raise InputError(f"{address} is no address of a Dask scheduler: give one like tcp://host:8786")
+    # Dask's client takes ten seconds to end after an address of another kind
+    if not (importlib.util.find_spec("distributed") and re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address)):
+        raise InputError("--scheduler needs requirements-cluster.txt, and an address like tcp://host:8786 instead of "
+                         f"{address}")
     import distributed
 
     logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError:
-        raise InputError(f"no Dask scheduler answers at {address}: check the address, and that `dask scheduler` runs "
-                         "there") from None
+        raise InputError(f"no Dask scheduler answers at {address}: check that `dask scheduler` runs there") from None
 
     def call(task):
         try:
@@ -117,10 +113,6 @@ def on_cluster(function, address, models):
             raise InputError("the scheduler is gone: run it again with --resume when it is back") from None
 
     with client, tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "expressions.zip"
-        with zipfile.ZipFile(package, "w") as file:
-            for room in Path(__file__).parent.glob("*.py"):
-                file.write(room, f"expressions/{room.name}")
-        client.upload_file(str(package))
+        client.upload_file(shutil.make_archive(f"{folder}/expressions", "zip", ROOT, "expressions"))
         shared = client.submit(tuple, models)  # a task, so that it is made anew when its worker is lost
         yield call
