@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 
 from expressions.console import InputError, print_status, printable
-from expressions.images import is_remote, parse_path
+from expressions.images import is_remote
 
 TIMEOUT = 5  # seconds without an image after which a camera counts as unplugged
 
@@ -22,7 +22,7 @@ def open_camera(source):
     """
     if not source.isdecimal():
         from expressions.video import open_video, read_video
-        return read_video(open_video(parse_path(source), is_remote(source)))
+        return read_video(open_video(source, is_remote(source)))
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the sentence below says more
     capture = cv2.VideoCapture(int(source[:9]))  # as many digits as OpenCV takes
     if not capture.isOpened():
