@@ -22,9 +22,6 @@ SCALE_FACTOR = 1.1  # between the sizes at which faces are searched
 MIN_NEIGHBOURS = 3  # detections that must agree on a face
 MIN_CONFIDENCE = 3  # of the verifier's last stages
 SAME_FACE = 0.4  # IoU of two boxes, from which on they are of one face
-ROTATIONS = (25, -25)  # degrees of the copies that are searched where the image itself shows no face
-MIN_CONFIDENCE_ROTATED = 4  # more searches find more false faces
-MAX_DIAGONAL = 32_000  # pixels; OpenCV rotates no image that is longer than 32,767
 INSIDE = 0.7  # of a box's area: one that lies so far inside another is no second face
 EYES_APART, EYES_DOWN = 0.38, 0.38  # of the crop's width: where FER2013 has the eyes
 BOX_SCALE = 0.95  # of a box without eyes, until it is framed as FER2013 is: benchmarks/crop_margin.py
@@ -39,28 +36,13 @@ def _cascade(name, thread):  # a cascade keeps state while it searches: each thr
     return cv2.CascadeClassifier(cv2.data.haarcascades + name)
 
 
-def detect_faces(image, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighbours=MIN_NEIGHBOURS,
-                 rotations=ROTATIONS):
-    """Detect faces with the cascades: boxes int (n, 4) from left to right, scores float (n,), eyes float (n, 2, 2).
+def detect_faces(image, max_side=MAX_SIDE, scale_factor=SCALE_FACTOR, min_neighbours=MIN_NEIGHBOURS):
+    """Detect faces: one cascade proposes them, the other verifies each. Boxes int (n, 4) and scores float (n,).
 
-    `image` is uint8 BGR (h, w, 3) or grey (h, w). The score is the cascade's own confidence. Where the image shows no
-    face, copies of it that are rotated by `rotations` degrees are searched. Raises InputError where OpenCV lacks them.
+    `image` is uint8 BGR (h, w, 3) or grey (h, w); a larger one is searched at `max_side` pixels. The boxes are sorted
+    from left to right, the score is the verifier's confidence. Raises InputError where OpenCV has no cascades.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-    boxes, scores = _search(grey, max_side, scale_factor, min_neighbours, MIN_CONFIDENCE)
-    for degrees in rotations if not len(boxes) and np.hypot(*grey.shape) < MAX_DIAGONAL else ():
-        rotated, inverse = rotate_image(grey, degrees)
-        boxes, scores = _search(rotated, max_side, scale_factor, min_neighbours, MIN_CONFIDENCE_ROTATED)
-        if len(boxes):
-            eyes = eyes_of_boxes(boxes) @ inverse[:, :2].T + inverse[:, 2]
-            centres, half = (boxes[:, :2] + boxes[:, 2:] / 2) @ inverse[:, :2].T + inverse[:, 2], boxes[:, 2:] / 2
-            start, end = np.round([centres - half, centres + half]).astype(int).clip(0, grey.shape[::-1])
-            return np.hstack([start, end - start]), scores, eyes
-    return boxes, scores, eyes_of_boxes(boxes)
-
-
-def _search(grey, max_side, scale_factor, min_neighbours, min_confidence):
-    """Have one cascade propose faces and the other verify each: boxes int (n, 4) and scores float (n,)."""
     zoom = min(1, max_side / max(grey.shape))
     if zoom * min(grey.shape) < 1:  # nothing would be left of a line
         return np.empty((0, 4), int), np.empty(0)
@@ -70,7 +52,7 @@ def _search(grey, max_side, scale_factor, min_neighbours, min_confidence):
     found = []
     for proposal in np.reshape(proposals, (-1, 4)) / zoom:
         box, confidence = verify_face(grey, proposal)
-        if confidence >= min_confidence and not any(box_iou(box, other[:4]) > SAME_FACE for other in found):
+        if confidence >= MIN_CONFIDENCE and not any(box_iou(box, other[:4]) > SAME_FACE for other in found):
             found.append((*box, confidence))
     found = np.reshape(sorted(found), (-1, 5))
     return found[:, :4].astype(int), found[:, 4]
@@ -136,16 +118,6 @@ def box_iou(box, other):
     """Return the intersection over union of two boxes (x, y, width, height)."""
     common = _common_area(box, other)
     return common / (box[2] * box[3] + other[2] * other[3] - common)
-
-
-def rotate_image(grey, degrees):
-    """A grey image uint8 (h, w) rotated anticlockwise, corners included, and the inverse: float (2, 3), affine."""
-    height, width = grey.shape
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
-    wide, high = np.abs(matrix[:, :2]) @ (width, height)
-    matrix[:, 2] += (wide - width) / 2, (high - height) / 2
-    rotated = cv2.warpAffine(grey, matrix, (round(wide), round(high)), borderMode=cv2.BORDER_REPLICATE)
-    return rotated, cv2.invertAffineTransform(matrix)
 
 
 def crop_faces(grey, eyes):

@@ -125,6 +125,13 @@ def is_image(path):
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
+def _find(folder):
+    """Yield all files in a folder. Raises OSError where one of its folders cannot be read."""
+    def fail(error):
+        raise error
+    for inner, _, names in os.walk(folder, onerror=fail):
+        yield from (f"{inner}/{name}" for name in names)
+
+
 LOCAL = types.SimpleNamespace(  # as a file system of fsspec
-    open=open, unstrip_protocol=str, glob=functools.partial(glob.glob, recursive=True),
-    find=lambda folder: map(str, Path(folder).rglob("*")))
+    open=open, unstrip_protocol=str, glob=functools.partial(glob.glob, recursive=True), find=_find)

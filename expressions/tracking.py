@@ -17,7 +17,7 @@ from expressions.yunet import YuNet
 DETECT_INTERVAL = 0.05  # seconds between two searches by a fast detector: of 25 frames a second every second one
 YUNET_SIDE = 320  # pixels of the frame it searches: a face is at least 1/30 of it
 HAAR_INTERVAL = 0.5  # seconds between two searches by the cascades, which take fifty times as long
-HAAR_SETTINGS = {"max_side": 640, "scale_factor": 1.2, "min_neighbours": 2, "rotations": ()}  # of that search
+HAAR_SETTINGS = {"max_side": 640, "scale_factor": 1.2, "min_neighbours": 2}  # of that search
 TRACK_INTERVAL = 1 / 8  # seconds between two looks for a face near its last place, and two classifications of a face
 TRACK_FACE_SIZE = 32  # pixels of the face in such a look
 MIN_IOU = 0.2  # of a detected box with the last box of a track, from which on they are of one face
