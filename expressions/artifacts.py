@@ -33,8 +33,6 @@ def replace_when_whole(*paths):
     try:
         for path, written in zip(paths, temporary):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise InputError(f"{path} is a folder: give the path of a file")
             written.touch()  # a place that cannot be written to is known before the work, not after it
         yield temporary
         for path, written in zip(paths, temporary):

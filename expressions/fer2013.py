@@ -40,8 +40,13 @@ def read_csv(path):
     except Exception as error:  # pandas and the packers raise whatever they stumble over
         raise InputError(f"{path} is not a whole CSV of FER2013 ({first_line(error)}): "
                          "mend it or download it again") from None
-    faces, labels, splits = zip(*rows)
-    return np.stack(faces), np.array(labels, np.uint8), np.array(splits, np.uint8) if "Usage" in table else None
+    faces, labels, splits = _columns(rows)
+    return faces, labels, splits if "Usage" in table else None
+
+
+def _columns(rows):
+    """Return rows of (face, label, split) as faces uint8 (N, 48, 48, 1), labels uint8 (N,) and splits uint8 (N,)."""
+    return tuple(np.array(column, np.uint8) for column in zip(*rows))
 
 
 def _open_csv(path):
@@ -72,10 +77,9 @@ def read_folder(folder):
     Folders of expressions have the names of EXPRESSIONS, or 0 to 6. Returns faces, labels and splits like read_csv.
     Raises InputError.
     """
-    names = [*EXPRESSIONS, *"0123456"]
-    faces, labels, splits = [], [], []
+    names, rows = [*EXPRESSIONS, *"0123456"], []
     for path in sorted(folder.glob("*/*/*")):
-        split, name = FOLDER_SPLITS.get(path.parent.parent.name.lower()), path.parent.name.lower()
+        split, name = FOLDER_SPLITS.get(path.parts[-3].lower()), path.parts[-2].lower()
         if split is None or path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             continue
         if name not in names:
@@ -84,13 +88,12 @@ def read_folder(folder):
         face = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if len(encoded) else None
         if face is None:
             raise InputError(f"{path} is not an image of a face: remove it or download the folder again")
-        faces.append(cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)[..., None])
-        labels.append(names.index(name) % len(EXPRESSIONS))
-        splits.append(split)
-    if not faces:
+        face = cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
+        rows.append((face[..., None], names.index(name) % len(EXPRESSIONS), split))
+    if not rows:
         raise InputError(f"{folder} holds no train|validation|test/<expression>/*.png or *.jpg: "
                          "give the folder above train and test")
-    return np.stack(faces), np.array(labels, np.uint8), np.array(splits, np.uint8)
+    return _columns(rows)
 
 
 def read_ferplus(path, splits):
@@ -102,16 +105,13 @@ def read_ferplus(path, splits):
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=dict.fromkeys(FERPLUS_COLUMNS, np.uint8))
         if splits is None or table.Usage.tolist() != [SPLITS[split] for split in splits]:
             raise ValueError(f"its {len(table):,} rows and the faces differ in Usage")
-        votes = table[list(FERPLUS_COLUMNS)].to_numpy()
-        if not np.array_equal(votes, votes.astype(np.uint8)):
-            raise ValueError("not all its votes are whole numbers from 0 to 255")
+        return table[[*FERPLUS_COLUMNS]].to_numpy()
     except Exception as error:  # pandas raises whatever it stumbles over
         raise InputError(f"{path} is not FER+'s file of votes for these faces ({first_line(error)}): download "
                          "fer2013new.csv again, and give it with the fer2013.csv of the challenge") from None
-    return votes.astype(np.uint8)
 
 
 def is_original_fer2013(faces, labels, splits):
@@ -175,11 +175,9 @@ def class_counts(labels, splits):
     """Return a pandas table of counts: a row for each expression, a column for each split, and totals."""
     import pandas as pd
 
-    table = pd.DataFrame({name: np.bincount(labels[splits == split], minlength=len(EXPRESSIONS))
-                          for split, name in enumerate(SPLITS)}, index=EXPRESSIONS)
-    table["total"] = table.sum(axis=1)
-    table.loc["total"] = table.sum()
-    return table
+    expressions, usage = pd.Categorical.from_codes(labels, EXPRESSIONS), pd.Categorical.from_codes(splits, SPLITS)
+    table = pd.crosstab(expressions, usage, margins=True, margins_name="total", dropna=False)
+    return table.rename_axis(index=None, columns=None)
 
 
 def save_dataset(folder, faces, labels, splits, votes=None):
