@@ -8,8 +8,7 @@ import pytest
 from conftest import ROOT
 
 from expressions.artifacts import (
-    load_array,
-    mismatched_files,
+    load_arrays,
     models_folder,
     read_stamp,
     refuse_overwriting,
@@ -43,11 +42,18 @@ def test_after_an_error_the_files_are_as_they_were(tmp_path):
 
 def test_a_full_disk_and_a_folder_in_the_way_are_told(tmp_path):
     (tmp_path / "folder.txt").mkdir()
-    for name, words in (("folder.txt", "is a folder"), ("a.npy", r"cannot be written \(No space left on device")):
-        with pytest.raises(InputError, match=words), replace_when_whole(tmp_path / name) as [temporary]:
-            temporary.unlink()
-            temporary.symlink_to("/dev/full")
-            np.save(temporary, np.zeros(100_000))
+    for name, reason in (("folder.txt", "Is a directory"), ("a.npy", "No space left on device")):
+        with (pytest.raises(InputError, match=rf"{name} cannot be written \({reason}\): .*make room"),
+              replace_when_whole(tmp_path / name) as [temporary]):
+            if name == "a.npy":
+                temporary.unlink()
+                temporary.symlink_to("/dev/full")
+            np.save(temporary.open("wb"), np.zeros(100_000))
+
+
+def test_a_closed_pipe_is_no_full_disk(tmp_path):
+    with pytest.raises(BrokenPipeError), replace_when_whole(tmp_path / "a.txt"):
+        raise BrokenPipeError
 
 
 def test_outputs_must_not_replace_inputs_or_each_other(tmp_path):
@@ -58,41 +64,47 @@ def test_outputs_must_not_replace_inputs_or_each_other(tmp_path):
 
 
 def test_the_stamp_tells_files_of_two_runs_apart(tmp_path):
-    a, b = tmp_path / "a.npy", tmp_path / "b.npy"
-    save_arrays({a: np.arange(3), b: np.arange(4)})
+    arrays = {"a.npy": np.arange(3), "b.npy": np.arange(4), "c.npy": None}
+    (tmp_path / "c.npy").write_text("of an earlier run")
+    assert save_arrays(tmp_path, arrays) == ["a.npy", "b.npy"] and not (tmp_path / "c.npy").exists()
     stamp = tmp_path / "a.sha256"
     assert subprocess.run(["sha256sum", "--check", "--quiet", stamp.name], cwd=tmp_path).returncode == 0
-    assert read_stamp(stamp)["b.npy"] == hashlib.sha256(b.read_bytes()).hexdigest()
-    assert mismatched_files(stamp) == []
-    np.save(b, np.arange(5))
-    assert mismatched_files(stamp) == [b]
-    with pytest.raises(InputError, match=r"b\.npy changed since a\.sha256 was written.*run it again"):
+    assert read_stamp(stamp)["b.npy"] == hashlib.sha256((tmp_path / "b.npy").read_bytes()).hexdigest()
+    require_same_run(stamp, "run it again")
+    np.save(tmp_path / "b.npy", np.arange(5))
+    with pytest.raises(InputError, match=r"b\.npy changed since .*a\.sha256 was written.*run it again"):
         require_same_run(stamp, "run it again")
-    stamp.write_text("nonsense")
-    with pytest.raises(InputError, match="is damaged"):
-        read_stamp(stamp)
+    require_same_run(stamp, "run it again", ignored=["b.npy"])
     stamp.unlink()
     require_same_run(stamp, "run it again")  # arrays of one's own need no stamp
 
 
 def test_arrays_come_back_and_others_are_refused(tmp_path):
-    path = tmp_path / "faces.npy"
-    with pytest.raises(InputError, match=r"faces\.npy is not there: run preprocessing\.py first"):
-        load_array(path, (None,), "preprocessing.py")
-    for array, words in ((np.zeros((2, 3), np.uint8), "holds 2 x 3 uint8 instead of N x 4 bytes"),
-                         (np.zeros((2, 4)), "holds 2 x 4 float64 instead of N x 4 bytes")):
-        np.save(path, array)
-        with pytest.raises(InputError, match=f"{words}.*run preprocessing.py again"):
-            load_array(path, (None, 4), "preprocessing.py")
-    whole = np.random.default_rng(0).integers(0, 256, (5, 4), np.uint8)
-    np.save(path, whole)
-    assert load_array(path, (None, 4), "preprocessing.py").tolist() == whole.tolist()
-    os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(InputError, match="is not a whole .npy array"):
-        load_array(path, (None, 4), "preprocessing.py")
-    np.save(path, np.array([print], object), allow_pickle=True)  # may run code when it is read
-    with pytest.raises(InputError, match="is not a whole .npy array .*pickle"):
-        load_array(path, (None,), "preprocessing.py")
+    whole, second = np.random.default_rng(0).integers(0, 256, (5, 4), np.uint8), np.arange(5)
+
+    def load(dtype=np.uint8, **rows):
+        return load_arrays(tmp_path, {f"{name}.npy": row for name, row in rows.items()}, "run it again", dtype)
+
+    for array, words in ((None, "No such file"), (np.zeros((2, 3), np.uint8), r"holds uint8 \(2, 3\) instead of"),
+                         (np.zeros((2, 4)), r"holds float64 \(2, 4\) instead of uint8 \(2, 4\)"),
+                         (np.array([print], object), "Object arrays cannot be loaded")):  # may run code when it is read
+        if array is not None:
+            np.save(tmp_path / "a.npy", array, allow_pickle=True)
+        with pytest.raises(InputError, match=rf"a\.npy is missing or damaged \(.*{words}.*run it again"):
+            load(a=(4,))
+    save_arrays(tmp_path, {"a.npy": whole, "b.npy": second})
+    for found, expected in zip(load(np.integer, a=(4,), b=()), (whole, second)):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match=r"c\.npy is missing"):
+        load(a=(4,), c=())
+    assert load_arrays(tmp_path, {"a.npy": (4,), "c.npy": ()}, "", optional=["c.npy"])[1] is None
+    save_arrays(tmp_path, {"a.npy": whole, "b.npy": second[:4]})
+    with pytest.raises(InputError, match=r"b\.npy .*holds int64 \(4,\) instead of integer \(5,\)"):
+        load(np.integer, a=(4,), b=())
+    (tmp_path / "a.sha256").unlink()
+    os.truncate(tmp_path / "a.npy", (tmp_path / "a.npy").stat().st_size - 1)
+    with pytest.raises(InputError, match=r"a\.npy is missing or damaged"):
+        load(a=(4,))
 
 
 def test_other_data_never_replaces_the_shipped_model(tmp_path):

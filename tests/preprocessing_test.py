@@ -28,7 +28,7 @@ def test_without_usage_the_missing_splits_are_drawn_and_said(small_set, tmp_path
     path = tmp_path / "train.csv"
     path.write_text(csv_text(*small_set, "emotion,pixels"))
     preprocessing.main([str(path), "--data", str(tmp_path)])
-    assert "has no PublicTest split: a stratified tenth of the faces was drawn" in capsys.readouterr().out
+    assert "has no PublicTest split: a stratified tenth of the faces is drawn" in capsys.readouterr().out
     assert np.bincount(np.load(tmp_path / "fusage.npy")).tolist() == [56, 7, 7]
 
 
@@ -52,5 +52,6 @@ def test_what_cannot_be_done_is_said(tmp_path, arguments, words):
 
 def test_votes_need_the_splits(small_set, tmp_path):
     (tmp_path / "train.csv").write_text(csv_text(*small_set, "emotion,pixels"))
-    with pytest.raises(InputError, match="has no column Usage"):
-        preprocessing.main([str(tmp_path / "train.csv"), "--data", str(tmp_path), "--ferplus", "fer2013new.csv"])
+    ferplus = votes_file(tmp_path / "fer2013new.csv", small_set[2], np.ones((70, 10), np.uint8))
+    with pytest.raises(InputError, match="differ in Usage.*give it with the fer2013.csv of the challenge"):
+        preprocessing.main([str(tmp_path / "train.csv"), "--data", str(tmp_path), "--ferplus", str(ferplus)])

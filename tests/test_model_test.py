@@ -45,7 +45,7 @@ def test_votes_are_counted_the_ferplus_way_too(chain, tmp_path, capsys):
 
 
 def test_what_is_missing_is_said(tmp_path):
-    with pytest.raises(InputError, match="modXtest.npy is not there: run train_model.py first"):
+    with pytest.raises(InputError, match="fdataX.npy is missing or damaged .*: run preprocessing.py"):
         test_model.main(["--data", str(tmp_path)])
 
 
