@@ -1,11 +1,8 @@
 """confmatrix.py prints and draws the matrix that one counts by hand."""
-import subprocess
-import threading
-import time
-
+import cv2
 import numpy as np
 import pytest
-from conftest import screenshot
+from windows import ScriptInWindow
 
 import confmatrix
 from expressions.artifacts import save_arrays
@@ -37,20 +34,11 @@ def test_without_a_display_it_says_which_file_to_open(data, no_display, capsys):
 
 
 def test_a_window_shows_the_figure_until_it_is_closed(data, display):
-    pictures = []
-
-    def close_when_painted():
-        while screenshot().mean() < 50 or not subprocess.run(["xdotool", "search", "--name", "confusion matrix"],
-                                                             capture_output=True).stdout:
-            time.sleep(0.1)
-        pictures.append(screenshot().copy())
-        subprocess.run(["wmctrl", "-c", "confusion matrix"], check=True)
-
-    watcher = threading.Thread(target=close_when_painted)
-    watcher.start()
-    confmatrix.main(["--data", str(data), "--show"])
-    watcher.join()
-    assert pictures[0].max() == 255
+    confmatrix.main(["--data", str(data)])
+    piece = cv2.imread(str(data / "confusion_matrix.png"))[100:200, 100:400]
+    script = ScriptInWindow(data, "confusion matrix", piece, (100, 100), "confmatrix.py", "--data", data, "--show")
+    script.press("X")
+    script.finish()
 
 
 @pytest.mark.parametrize("name, labels", [("truey.npy", [0.5]), ("predy.npy", [1, 2])])
