@@ -21,7 +21,7 @@ def main(argv=None):
     parser.add_argument("--show", action="store_true", help="open a window with the figure")
     args = parser.parse_args(argv)
 
-    y_true, y_pred = load_arrays(args.data, {"truey.npy": (), "predy.npy": ()}, "run test_model.py", np.integer)
+    y_true, y_pred = load_arrays(args.data, ("truey.npy", "predy.npy"), "run test_model.py")
     path = args.data / "confusion_matrix.png"
 
     import pandas as pd

@@ -102,25 +102,17 @@ def save_arrays(folder, arrays, inputs=()):
     return list(writers)
 
 
-def load_arrays(folder, rows, remedy, dtype=np.uint8, optional=()):
-    """Return the arrays of {file name: shape of a row} that save_arrays wrote, all with the same number of rows.
+def load_arrays(folder, names, remedy, optional=()):
+    """Return the arrays that save_arrays wrote under these names; of the `optional` ones None for what is not there.
 
-    Of the `optional` names one that is not there is None. Raises InputError, with the remedy, where a file is missing,
-    damaged or of another run.
+    Raises InputError, with the remedy, where a file is missing, damaged or of another run.
     """
-    require_same_run((folder / next(iter(rows))).with_suffix(".sha256"), remedy)
+    require_same_run((folder / names[0]).with_suffix(".sha256"), remedy)
     arrays = []
-    for name, row in rows.items():
-        if name in optional and not (folder / name).exists():
-            arrays.append(None)
-            continue
+    for name in names:
         try:
-            with open(folder / name, "rb") as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-            arrays.append(array)
-            wanted = (*arrays[0].shape[:1], *row)
-            if array.shape != wanted or not np.issubdtype(array.dtype, dtype):
-                raise ValueError(f"it holds {array.dtype} {array.shape} instead of {dtype.__name__} {wanted}")
+            is_there = name not in optional or (folder / name).exists()
+            arrays.append(np.load(folder / name, allow_pickle=False) if is_there else None)
         except Exception as error:  # NumPy raises whatever it stumbles over
             raise InputError(f"{folder / name} is missing or damaged ({first_line(error)}): {remedy}") from None
     return arrays

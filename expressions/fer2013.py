@@ -16,7 +16,6 @@ FERPLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise
                    "contempt", "unknown", "NF")  # NF: not a face
 FOLDER_SPLITS = {"train": TRAINING, "validation": PUBLIC_TEST, "val": PUBLIC_TEST, "test": PRIVATE_TEST}
 ROWS_AT_ONCE = 2000  # of the CSV, 18 MB of text
-FACE, ONE_HOT, VOTES = (FACE_SIZE, FACE_SIZE, 1), (len(EXPRESSIONS),), (len(FERPLUS_COLUMNS),)  # shapes of a row
 
 
 def read_csv(path):
@@ -64,7 +63,7 @@ def _open_csv(path):
 def _parse_row(number, emotion, pixels, usage):
     """Return the face uint8 (48, 48, 1), the label and the split that a row's texts hold. Raises ValueError."""
     try:
-        face = np.loadtxt([pixels or "none"], np.uint8, comments=None).reshape(FACE)
+        face = np.loadtxt([pixels or "none"], np.uint8, comments=None).reshape(FACE_SIZE, FACE_SIZE, 1)
         return face, [*"0123456"].index(emotion.strip()), SPLITS.index(usage.strip())
     except (ValueError, TypeError, AttributeError):  # the last two where a field is missing
         raise ValueError(f"row {number} (line {number + 1}) needs {FACE_SIZE ** 2:,} pixels from 0 to 255, a label "
@@ -192,9 +191,8 @@ def load_dataset(folder):
 
     Raises InputError where a file is missing, damaged or of another run.
     """
-    faces, one_hot, splits, votes = load_arrays(
-        folder, {"fdataX.npy": FACE, "flabels.npy": ONE_HOT, "fusage.npy": (), "fvotes.npy": VOTES},
-        "run preprocessing.py", optional=["fvotes.npy"])
+    names = "fdataX.npy", "flabels.npy", "fusage.npy", "fvotes.npy"
+    faces, one_hot, splits, votes = load_arrays(folder, names, "run preprocessing.py", optional=["fvotes.npy"])
     return faces, one_hot.argmax(axis=1), splits, votes
 
 
@@ -218,6 +216,6 @@ def load_test_split(folder):
     if not (folder / "modXtest.npy").exists():
         export_test_split(folder)
     faces, one_hot, votes = load_arrays(
-        folder, {"modXtest.npy": FACE, "modytest.npy": ONE_HOT, "modvtest.npy": VOTES},
+        folder, ("modXtest.npy", "modytest.npy", "modvtest.npy"),
         "run train_model.py, or, to test the model as it is, remove modXtest.npy", optional=["modvtest.npy"])
     return faces, one_hot.argmax(axis=1), votes

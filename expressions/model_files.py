@@ -67,8 +67,6 @@ def load_model(folder=MODELS):
     try:
         model = keras.models.model_from_json(json.dumps(config))
         model.load_weights(folder / "model.weights.h5")
-        if model.output_shape != (None, len(EXPRESSIONS)):
-            raise ValueError(f"it gives {model.output_shape} instead of {len(EXPRESSIONS)} probabilities")
     except Exception as error:  # Keras and h5py raise whatever they stumble over
         raise InputError(f"model.json and model.weights.h5 in {folder} do not load ({first_line(error)}): {RESTORE}"
                          ) from None
@@ -94,7 +92,7 @@ def read_model_config(folder):
     try:
         tree = json.loads(path.read_text("utf-8"), object_hook=check)
         shape = tree["config"]["layers"][0]["config"]["batch_shape"]
-        expressions = tree.pop("expressions", [*EXPRESSIONS])
+        expressions = tree.pop("expressions", None)
         if (tree["class_name"], shape, expressions) != ("Sequential", [None, FACE_SIZE, FACE_SIZE, 1], [*EXPRESSIONS]):
             raise ValueError(f"it is not a Sequential from grey faces of {FACE_SIZE} x {FACE_SIZE} pixels to "
                              f"{', '.join(EXPRESSIONS)}")

@@ -41,12 +41,8 @@ def test_a_window_shows_the_figure_until_it_is_closed(data, display):
     script.finish()
 
 
-@pytest.mark.parametrize("name, labels", [("truey.npy", [0.5]), ("predy.npy", [1, 2])])
-def test_what_is_missing_or_of_another_kind_is_said(data, name, labels):
+@pytest.mark.parametrize("name", ["truey.npy", "predy.npy"])
+def test_what_is_missing_is_said(data, name):
     (data / name).unlink()
     with pytest.raises(InputError, match=f"{name} is missing or damaged .*: run test_model.py"):
-        confmatrix.main(["--data", str(data)])
-    (data / "truey.sha256").unlink()
-    np.save(data / name, np.array(labels))
-    with pytest.raises(InputError, match=f"{name} is missing or damaged .*it holds .*: run test_model.py"):
         confmatrix.main(["--data", str(data)])
