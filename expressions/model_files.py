@@ -48,7 +48,7 @@ def save_model(model, folder, extra=None):
     if a weight is not a finite number or the layers have no place in model.onnx; the folder is then as it was.
     """
     if not all(np.isfinite(values).all() for values in model.get_weights()):
-        raise InputError(f"not all weights of the network are numbers, so {folder} was left as it was: train it again")
+        raise InputError(f"not all weights are numbers, so {folder} was left as it was: train the network again")
     onnx_file, tree = to_onnx(model), {**json.loads(model.to_json()), "expressions": EXPRESSIONS}
     for layer in tree["config"]["layers"]:  # without initial values, which the weights replace
         layer["config"] = {name: value for name, value in layer["config"].items()

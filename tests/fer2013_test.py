@@ -42,11 +42,6 @@ def test_every_form_of_the_csv_gives_the_same_faces(small_set, tmp_path, name, h
         assert found.dtype == np.uint8 and np.array_equal(found, expected)
 
 
-def test_a_csv_without_usage_has_no_splits(small_set, tmp_path):
-    path = pack(csv_text(*small_set, "emotion,pixels"), tmp_path / "train.csv")
-    assert fer2013.read_csv(path)[2] is None
-
-
 @pytest.mark.filterwarnings("error:loadtxt")
 @pytest.mark.parametrize("field, value", [
     *((1, " ".join(["1"] * 2303 + end)) for end in ([], ["1", "1"], ["256"], ["-1"], ["1.5"])),
@@ -132,8 +127,7 @@ def test_uniform_and_repeated_faces_are_counted_and_not_trained_on(small_set):
 def test_missing_splits_are_stratified_and_keep_duplicates_together(small_set):
     faces, labels, splits = small_set
     assert fer2013.fill_missing_splits(faces, labels, splits).tolist() == splits.tolist()
-    faces = np.concatenate([faces, faces])
-    labels = np.concatenate([labels, labels])
+    faces, labels = np.concatenate([faces, faces]), np.concatenate([labels, labels])
     filled = fer2013.fill_missing_splits(faces, labels, None)
     assert filled[:70].tolist() == filled[70:].tolist()
     for split, count in ((0, 8), (1, 1), (2, 1)):

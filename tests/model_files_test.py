@@ -4,12 +4,13 @@ import shutil
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from keras import layers
 
 from expressions.console import InputError
 from expressions.evaluation import predict
-from expressions.model_files import load_classifier, load_model, onnx_bytes, read_model_config, save_model, to_onnx
+from expressions.model_files import load_classifier, load_model, onnx_bytes, read_model_config, save_model
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +44,20 @@ def test_what_is_saved_is_loaded_again_in_keras_and_in_opencv(small_set, own_mod
     np.testing.assert_allclose(load_classifier(tmp_path)(small_set[0]), expected, atol=1e-5)
     np.testing.assert_allclose(load_classifier(onnx_bytes(tmp_path))(small_set[0][:1]), expected[:1], atol=1e-5)
     assert (tmp_path / "model.sha256").read_text().count("history.csv") == 1
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
     expected = predict(load_model(shipped), small_set[0])
     np.testing.assert_allclose(load_classifier(shipped)(small_set[0]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer, words", [(layers.UpSampling2D(), "cannot hold the layer up_sampling2d"),
-                                          (layers.Activation("swish"), "cannot hold the layer activation"),
-                                          (layers.ReLU(max_value=6), "cannot hold the layer re_lu")])
-def test_layers_that_have_no_place_in_onnx_are_told(layer, words, tmp_path):
+@pytest.mark.parametrize("layer, words", [
+    (layers.UpSampling2D(), "cannot hold the layer up_sampling2d"),
+    (layers.Activation("swish"), "cannot hold the layer activation"),
+    (layers.ReLU(max_value=6), "cannot hold the layer re_lu"),
+    (layers.BatchNormalization(beta_initializer=keras.initializers.Constant(np.nan)), "not all weights are numbers")])
+def test_networks_that_have_no_place_in_onnx_or_are_not_finite_are_not_saved(layer, words, tmp_path):
     model = keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 255), layer, layers.Flatten(),
                               layers.Dense(7, activation="softmax")])
     with pytest.raises(InputError, match=words):
-        save_model(model, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_network_without_finite_weights_is_not_saved(own_model, tmp_path):
-    model = keras.models.clone_model(own_model)
-    model.set_weights([np.full(value.shape, np.nan) for value in model.get_weights()])
-    with pytest.raises(InputError, match="not all weights of the network are numbers"):
         save_model(model, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -127,13 +123,3 @@ def test_damaged_or_foreign_weights_are_refused(folder, own_model):
         spoil(folder / "model.weights.h5")
         with pytest.raises(InputError, match="do not load"):
             load_model(folder)
-
-
-def test_onnx_files_are_plain_and_small(own_model):
-    import onnx
-
-    graph = onnx.load_from_string(to_onnx(own_model))
-    onnx.checker.check_model(graph)
-    assert {node.op_type for node in graph.graph.node} == {
-        "Mul", "Add", "BatchNormalization", "Conv", "Relu", "MaxPool", "Tanh", "AveragePool", "Transpose", "Flatten",
-        "Gemm", "Softmax"}
