@@ -10,21 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from expressions.artifacts import DATA, load_array, replace_when_whole, require_same_run
-from expressions.console import InputError, run, script_parser
+from expressions.artifacts import DATA, load_arrays, replace_when_whole
+from expressions.console import run, script_parser
 from expressions.labels import EXPRESSIONS
-
-
-def load_predictions(data):
-    """Return the true and the predicted labels, int (n,) each. Raises InputError."""
-    require_same_run(data / "truey.sha256", "run test_model.py again")
-    y_true = load_array(data / "truey.npy", (None,), "test_model.py", "iu")
-    y_pred = load_array(data / "predy.npy", y_true.shape, "test_model.py", "iu")
-    for name, labels in (("truey.npy", y_true), ("predy.npy", y_pred)):
-        if not len(labels) or labels.min() < 0 or labels.max() >= len(EXPRESSIONS):
-            raise InputError(f"{data / name} holds numbers other than the labels 0 to {len(EXPRESSIONS) - 1}: "
-                             "run test_model.py again")
-    return y_true, y_pred
 
 
 def main(argv=None):
@@ -33,7 +21,7 @@ def main(argv=None):
     parser.add_argument("--show", action="store_true", help="open a window with the figure")
     args = parser.parse_args(argv)
 
-    y_true, y_pred = load_predictions(args.data)
+    y_true, y_pred = load_arrays(args.data, ("truey.npy", "predy.npy"), "run test_model.py")
     path = args.data / "confusion_matrix.png"
 
     import pandas as pd

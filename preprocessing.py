@@ -17,8 +17,6 @@ $ python preprocessing.py --sample        # drawn faces into data/sample/, no do
 """
 from pathlib import Path
 
-import numpy as np
-
 from expressions import fer2013, sample
 from expressions.artifacts import DATA, replace_when_whole
 from expressions.console import InputError, print_status, run, script_parser
@@ -48,19 +46,12 @@ def main(argv=None):
                          "give its path if it is elsewhere, or try --sample")
     print_status(f"reading {args.source}")
     faces, labels, splits = (fer2013.read_folder if args.source.is_dir() else fer2013.read_csv)(args.source)
-    votes = None
-    if args.ferplus:
-        if splits is None:
-            raise InputError(f"{args.source} has no column Usage, so it is not known whether {args.ferplus} belongs "
-                             "to it: give the fer2013.csv of the challenge")
-        votes = fer2013.read_ferplus(args.ferplus, splits)
+    votes = fer2013.read_ferplus(args.ferplus, splits) if args.ferplus else None
     print("this is the original FER2013" if fer2013.is_original_fer2013(faces, labels, splits) else
           "this is not the original FER2013: faces, labels or splits differ")
-    given = () if splits is None else np.unique(splits)
+    for split in {PUBLIC_TEST, PRIVATE_TEST}.difference([] if splits is None else splits):
+        print(f"the source has no {SPLITS[split]} split: a stratified tenth of the faces is drawn for it")
     splits = fer2013.fill_missing_splits(faces, labels, splits)
-    for split in (PUBLIC_TEST, PRIVATE_TEST):
-        if split not in given:
-            print(f"the source has no {SPLITS[split]} split: a stratified tenth of the faces was drawn for it")
 
     from expressions import figures
     table = fer2013.class_counts(labels, splits)

@@ -30,7 +30,7 @@ def main(argv=None):
     print_status(f"testing {models} on {len(faces):,} faces")
     y_prob = evaluation.predict(load_model(models), faces)
     y_pred = y_prob.argmax(axis=1)
-    save_arrays({args.data / "truey.npy": y_true, args.data / "predy.npy": y_pred, args.data / "predp.npy": y_prob},
+    save_arrays(args.data, {"truey.npy": y_true, "predy.npy": y_pred, "predp.npy": y_prob},
                 inputs=["modXtest.npy", "modytest.npy"])
 
     from expressions import figures

@@ -1,6 +1,6 @@
 """Files that appear whole, and that belong together."""
 import contextlib
-import errno
+import functools
 import hashlib
 import os
 import re
@@ -14,7 +14,6 @@ from expressions.console import InputError, first_line
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 MODELS = ROOT / "models"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
 
 
 def models_folder(data):
@@ -27,25 +26,22 @@ def replace_when_whole(*paths):
     """Yield a temporary path beside each of `paths`; all are moved into place when the block ends without an error.
 
     Whatever goes wrong, the files that were there before still are. The temporary names keep their endings, because
-    Keras, OpenCV and FFmpeg choose the format by them. Raises InputError where the disk is full or read-only.
+    Keras, OpenCV and FFmpeg choose the format by them. Raises InputError where the files cannot be written.
     """
     paths = [Path(path) for path in paths]
     temporary = [path.with_name(f".{secrets.token_hex(4)}-{path.name}") for path in paths]
     try:
         for path, written in zip(paths, temporary):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise InputError(f"{path} is a folder: give the path of a file")
             written.touch()  # a place that cannot be written to is known before the work, not after it
         yield temporary
         for path, written in zip(paths, temporary):
             written.replace(path)
+    except BrokenPipeError:  # of standard output
+        raise
     except OSError as error:
-        # NumPy reports a full disk without an error number: "9 requested and 5 written".
-        if error.errno not in DISK_ERRORS and not str(error).endswith("written"):
-            raise
-        raise InputError(f"{paths[0]} cannot be written ({os.strerror(error.errno or errno.ENOSPC)}): "
-                         "what was there is as it was; make room or give another place") from None
+        raise InputError(f"{paths[0]} cannot be written ({first_line(error)}): what was there is as it was; make room "
+                         "or give another place") from None
     finally:
         for written in temporary:
             with contextlib.suppress(OSError):
@@ -61,67 +57,62 @@ def refuse_overwriting(outputs, inputs):
         taken.add(os.path.realpath(path))
 
 
-def write_stamp(stamp, names):
-    """Write the SHA-256 of files that lie beside it, as `sha256sum --check` reads it: they are of one run.
+def save_together(folder, stamp, writers, inputs=()):
+    """Write {file name: function that writes to a path}, and then the stamp: the files in `folder` are of one run.
 
-    Written after them, so files that a killed process left of two runs do not agree with it.
+    The stamp has the SHA-256 of these and of the `inputs` they were made from, as `sha256sum --check` reads it. What a
+    killed process left of two runs does not agree with it.
     """
-    with replace_when_whole(stamp) as [temporary]:
-        lines = [f"{_sha256(stamp.with_name(name))}  {name}\n" for name in names]
-        temporary.write_text("".join(lines), "utf-8", newline="\n")
-
-
-def read_stamp(stamp):
-    """Return what write_stamp wrote as {name: SHA-256}, {} where there is no stamp. Raises InputError."""
-    if not stamp.exists():
-        return {}
-    lines = [re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)
-             for line in stamp.read_text("utf-8", "replace").splitlines()]
-    if not all(lines):
-        raise InputError(f"{stamp} is damaged: remove it, or make its files again")
-    return {line[2]: line[1] for line in lines}
-
-
-def mismatched_files(stamp):
-    """Return the paths of files that a stamp names and that are of another run. Raises InputError."""
-    return [stamp.with_name(name) for name, digest in read_stamp(stamp).items()
-            if stamp.with_name(name).is_file() and _sha256(stamp.with_name(name)) != digest]
-
-
-def require_same_run(stamp, remedy):
-    """Raise InputError, with the remedy, if files of a stamp are of different runs. One's own need no stamp."""
-    if mismatched := mismatched_files(stamp):
-        raise InputError(f"{' and '.join(map(str, mismatched))} changed since {stamp.name} was written, or came from "
-                         f"another run: {remedy}")
+    with replace_when_whole(*(folder / name for name in writers)) as temporary:
+        for write, path in zip(writers.values(), temporary):
+            write(path)
+    with replace_when_whole(folder / stamp) as [temporary]:
+        temporary.write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in [*writers, *inputs]), "utf-8",
+                             newline="\n")
 
 
 def _sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def save_arrays(arrays, inputs=()):
-    """Write {path: array} and a stamp named after the first path, which also names the `inputs` they were made from."""
-    with replace_when_whole(*arrays) as temporary:
-        for path, array in zip(temporary, arrays.values()):
-            np.save(path, array)
-    write_stamp(next(iter(arrays)).with_suffix(".sha256"), [*(path.name for path in arrays), *inputs])
+def read_stamp(stamp):
+    """Return the {file name: SHA-256} of a stamp, {} where there is none."""
+    text = stamp.read_text("utf-8", "replace") if stamp.exists() else ""
+    return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.MULTILINE)}
 
 
-def load_array(path, shape, producer, kinds="u"):
-    """Return the array that `producer` saved at `path`; None in `shape` stands for any length.
+def require_same_run(stamp, remedy, ignored=()):
+    """Raise InputError, with the remedy, if files that a stamp names are of another run. One's own need no stamp."""
+    changed = [name for name, digest in read_stamp(stamp).items() if name not in ignored
+               and (stamp.parent / name).is_file() and _sha256(stamp.parent / name) != digest]
+    if changed:
+        raise InputError(f"{' and '.join(changed)} changed since {stamp} was written, or came from another run: "
+                         f"{remedy}")
 
-    `kinds` are the letters of NumPy's dtype.kind that it may have, "u" for bytes. Raises InputError.
+
+def save_arrays(folder, arrays, inputs=()):
+    """Write {file name: array} and a stamp named after the first, which also names the `inputs`; return the names.
+
+    Where an array is None, the file of an earlier run is removed.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-        dtype, found = array.dtype, array.shape
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there: run {producer} first") from None
-    except Exception as error:  # NumPy raises whatever it stumbles over
-        raise InputError(f"{path} is not a whole .npy array ({first_line(error)}): run {producer} again") from None
-    if (dtype.kind not in kinds or (kinds == "u" and dtype.itemsize > 1) or len(found) != len(shape)
-            or any(want not in (None, have) for want, have in zip(shape, found))):
-        wanted = " x ".join("N" if length is None else str(length) for length in shape)
-        raise InputError(f"{path} holds {' x '.join(map(str, found))} {dtype} instead of {wanted} "
-                         f"{'bytes' if kinds == 'u' else 'whole numbers'}: run {producer} again")
-    return array
+    writers = {name: functools.partial(np.save, arr=array) for name, array in arrays.items() if array is not None}
+    save_together(folder, Path(next(iter(arrays))).with_suffix(".sha256"), writers, inputs)
+    for name in arrays.keys() - writers.keys():
+        (folder / name).unlink(missing_ok=True)
+    return list(writers)
+
+
+def load_arrays(folder, names, remedy, optional=()):
+    """Return the arrays that save_arrays wrote under these names; of the `optional` ones None for what is not there.
+
+    Raises InputError, with the remedy, where a file is missing, damaged or of another run.
+    """
+    require_same_run((folder / names[0]).with_suffix(".sha256"), remedy)
+    arrays = []
+    for name in names:
+        try:
+            is_there = name not in optional or (folder / name).exists()
+            arrays.append(np.load(folder / name, allow_pickle=False) if is_there else None)
+        except Exception as error:  # NumPy raises whatever it stumbles over
+            raise InputError(f"{folder / name} is missing or damaged ({first_line(error)}): {remedy}") from None
+    return arrays

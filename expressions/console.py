@@ -1,5 +1,6 @@
 """How a script begins, reports and ends."""
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ def script_parser(documentation):
 
 def positive_int(text):
     """Return an argument as a whole number from 1 on."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:10]) == int(text)):
+    if not text.isdecimal() or not 0 < int(text) < 2 ** 31:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
     return int(text)
 
@@ -41,7 +42,7 @@ def run(main):
     try:
         main()
         sys.stdout.flush()
-        status = 0
+        return
     except InputError as error:
         sentences = error.args
     except BrokenPipeError:  # the reader of standard output, `head` for example, has seen enough
@@ -54,28 +55,18 @@ def run(main):
     except MemoryError:
         sentences = ["the memory is full: close other programs, or give less at once"]
     except OSError as error:
-        sentences = [f"{error.filename or 'standard output'}: {error.strerror or first_line(error)}: "
-                     "check the path and the disk"]
+        sentences = [f"{error.filename or 'standard output'}: {first_line(error)}: check the path and the disk"]
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         status, sentences = 1, [f"this is a fault of the program: {type(error).__name__}: {first_line(error)}; "
                                 "run it with --debug to see where"]
-    _end(status, sentences)
-
-
-def _end(status, sentences):
-    """End the process with sentences, the first one after the script's name, on standard error."""
     text = "\n".join(map(printable, sentences))
     for stream, last in ((sys.stdout, ""), (sys.stderr, text and f"{Path(sys.argv[0]).name}: {text}\n")):
-        try:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or the disk is full
             stream.write(last)
             stream.flush()
-        except (OSError, ValueError):  # nobody reads it, or the disk is full: Python must not complain when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if status == 130:
-        os._exit(status)  # threads that Ctrl-C left at work could crash while Python ends
-    sys.exit(status)
+    os._exit(status)  # at once: Python would complain of such streams, and threads still at work could crash
 
 
 def print_status(sentence, quiet=False):
@@ -91,8 +82,9 @@ def printable(text):
 
 
 def first_line(error):
-    """Return the message of an exception in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Return the message of an exception in one line; an OSError's without its path."""
+    message = getattr(error, "strerror", None) or str(error).strip()
+    return (message.splitlines() or [type(error).__name__])[0][:200]
 
 
 def pluralise(number, thing):

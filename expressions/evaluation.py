@@ -4,9 +4,9 @@ import numpy as np
 BINS = 15  # of the calibration error
 
 
-def predict(model, faces, batch_size=256):
+def predict(model, faces):
     """Return the probabilities float32 (n, 7) of faces uint8 (n, h, w, 1), computed by Keras."""
-    return model.predict(faces.astype(np.float32), batch_size=batch_size, verbose=0)
+    return model.predict(faces.astype(np.float32), batch_size=256, verbose=0)
 
 
 def calibration_table(y_true, y_prob, bins=BINS):
@@ -25,8 +25,7 @@ def calibration_table(y_true, y_prob, bins=BINS):
 
 def expected_calibration_error(table):
     """Return the expected calibration error (Guo et al. 2017, equation 3) of a calibration table: 0 is best."""
-    gaps = (table.accuracy - table.probability).abs() * table.faces
-    return gaps.sum() / table.faces.sum()
+    return np.average((table.accuracy - table.probability).abs().fillna(0), weights=table.faces)
 
 
 def fit_temperature(probabilities, labels):

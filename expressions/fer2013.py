@@ -1,5 +1,4 @@
 """FER2013 in every published form, FER+'s votes on its faces, and what is known about both."""
-import contextlib
 import hashlib
 import tarfile
 from pathlib import PurePosixPath
@@ -7,7 +6,7 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from expressions.artifacts import load_array, require_same_run, save_arrays
+from expressions.artifacts import load_arrays, save_arrays
 from expressions.console import InputError, first_line
 from expressions.labels import EXPRESSIONS, FACE_SIZE, PRIVATE_TEST, PUBLIC_TEST, SPLITS, TRAINING
 
@@ -27,54 +26,48 @@ def read_csv(path):
     """
     import pandas as pd
 
-    parts, row = [], 1
+    rows = []
     try:
-        with tarfile.open(path) if tarfile.is_tarfile(path) else contextlib.nullcontext() as archive:
-            for table in pd.read_csv(_csv_in_archive(path, archive) if archive else path, chunksize=ROWS_AT_ONCE,
-                                     skipinitialspace=True, dtype=str, keep_default_na=False):
-                if not {"pixels", "emotion"} <= set(table):
-                    raise InputError(f"{path} needs the columns emotion and pixels: give fer2013.csv, "
-                                     "icml_face_data.csv or train.csv (test.csv has no labels)")
-                if table.empty:
-                    raise InputError(f"{path} has a header but no rows: download it again")
-                parts.append(_parse_rows(path, table, row))
-                row += len(table)
+        for table in pd.read_csv(_open_csv(path), chunksize=ROWS_AT_ONCE, skipinitialspace=True, dtype=str,
+                                 keep_default_na=False):
+            if table.empty or not {"pixels", "emotion"} <= set(table):
+                raise ValueError("it has no rows with the columns emotion and pixels, as fer2013.csv, "
+                                 "icml_face_data.csv and train.csv have")
+            usages = table.get("Usage", [SPLITS[TRAINING]] * len(table))
+            rows += [_parse_row(number, *fields) for number, fields in enumerate(
+                zip(table.emotion, table.pixels, usages), len(rows) + 1)]
     except Exception as error:  # pandas and the packers raise whatever they stumble over
-        if isinstance(error, InputError) or getattr(error, "errno", None):
-            raise
-        raise InputError(f"{path} is damaged, cut short, or not a CSV of FER2013 ({first_line(error)}): "
-                         "download it again") from None
-    faces, labels, splits = map(np.concatenate, zip(*parts))
-    return faces.reshape(-1, FACE_SIZE, FACE_SIZE, 1), labels, splits if "Usage" in table else None
+        raise InputError(f"{path} is not a whole CSV of FER2013 ({first_line(error)}): "
+                         "mend it or download it again") from None
+    faces, labels, splits = _columns(rows)
+    return faces, labels, splits if "Usage" in table else None
 
 
-def _csv_in_archive(path, archive):
-    """Return the CSV of all the faces in the challenge's archive as a stream; nothing is unpacked to the disk."""
-    files = {PurePosixPath(member.name).name: member for member in archive if member.isfile()}
+def _columns(rows):
+    """Return rows of (face, label, split) as faces uint8 (N, 48, 48, 1), labels uint8 (N,) and splits uint8 (N,)."""
+    return tuple(np.array(column, np.uint8) for column in zip(*rows))
+
+
+def _open_csv(path):
+    """Return what pandas reads: the path, or from the challenge's archive the CSV of all the faces as a stream."""
+    if not tarfile.is_tarfile(path):
+        return path
+    archive = tarfile.open(path)
+    members = {PurePosixPath(name).name: name for name in archive.getnames()}
     for name in ("fer2013.csv", "icml_face_data.csv", "train.csv"):
-        if name in files:
-            return archive.extractfile(files[name])
-    raise InputError(f"{path} holds no fer2013.csv: unpack it and give the CSV")
+        if name in members:
+            return archive.extractfile(members[name])
+    raise ValueError("the archive holds no fer2013.csv")
 
 
-def _parse_rows(path, table, first_row):
-    """Return the faces uint8 (n, 2304), labels uint8 (n,) and splits uint8 (n,) of rows of the CSV."""
-    import pandas as pd
-
-    labels = pd.Categorical(table.emotion.str.strip(), list("0123456")).codes  # -1 for any other
-    splits = pd.Categorical(table.Usage.str.strip(), SPLITS).codes if "Usage" in table else np.zeros_like(labels)
+def _parse_row(number, emotion, pixels, usage):
+    """Return the face uint8 (48, 48, 1), the label and the split that a row's texts hold. Raises ValueError."""
     try:
-        faces = np.loadtxt([pixels or "none" for pixels in table.pixels], np.uint8, ndmin=2, comments=None)
-    except ValueError:
-        faces = np.empty(0)
-    if faces.shape == (len(table), FACE_SIZE ** 2) and np.min([labels, splits]) >= 0:
-        return faces, labels.astype(np.uint8), splits.astype(np.uint8)
-    if len(table) > 1:
-        for index in range(len(table)):  # the first wrong row raises
-            _parse_rows(path, table[index:index + 1], first_row + index)
-    raise InputError(f"{path}, row {first_row} (line {first_row + 1}) is damaged: it needs {FACE_SIZE ** 2:,} pixels "
-                     f"from 0 to 255, a label from 0 to 6, and {', '.join(SPLITS)} as Usage: "
-                     "mend the row or download the file again")
+        face = np.loadtxt([pixels or "none"], np.uint8, comments=None).reshape(FACE_SIZE, FACE_SIZE, 1)
+        return face, [*"0123456"].index(emotion.strip()), SPLITS.index(usage.strip())
+    except (ValueError, TypeError, AttributeError):  # the last two where a field is missing
+        raise ValueError(f"row {number} (line {number + 1}) needs {FACE_SIZE ** 2:,} pixels from 0 to 255, a label "
+                         f"from 0 to 6, and {', '.join(SPLITS)} as Usage") from None
 
 
 def read_folder(folder):
@@ -83,10 +76,9 @@ def read_folder(folder):
     Folders of expressions have the names of EXPRESSIONS, or 0 to 6. Returns faces, labels and splits like read_csv.
     Raises InputError.
     """
-    names = [*EXPRESSIONS, *"0123456"]
-    faces, labels, splits = [], [], []
+    names, rows = [*EXPRESSIONS, *"0123456"], []
     for path in sorted(folder.glob("*/*/*")):
-        split, name = FOLDER_SPLITS.get(path.parent.parent.name.lower()), path.parent.name.lower()
+        split, name = FOLDER_SPLITS.get(path.parts[-3].lower()), path.parts[-2].lower()
         if split is None or path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             continue
         if name not in names:
@@ -95,35 +87,30 @@ def read_folder(folder):
         face = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if len(encoded) else None
         if face is None:
             raise InputError(f"{path} is not an image of a face: remove it or download the folder again")
-        faces.append(cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)[..., None])
-        labels.append(names.index(name) % len(EXPRESSIONS))
-        splits.append(split)
-    if not faces:
+        face = cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
+        rows.append((face[..., None], names.index(name) % len(EXPRESSIONS), split))
+    if not rows:
         raise InputError(f"{folder} holds no train|validation|test/<expression>/*.png or *.jpg: "
                          "give the folder above train and test")
-    return np.stack(faces), np.array(labels, np.uint8), np.array(splits, np.uint8)
+    return _columns(rows)
 
 
 def read_ferplus(path, splits):
     """Read FER+'s votes from fer2013new.csv, uint8 (N, 10), columns as FERPLUS_COLUMNS.
 
-    It has a row for each row of fer2013.csv; `splits` uint8 (N,) shows whether they belong together. Raises InputError.
+    It has a row for each row of fer2013.csv; `splits` uint8 (N,) or None shows whether they belong together. Raises
+    InputError.
     """
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
-        if table.Usage.tolist() != [SPLITS[split] for split in splits]:
-            raise ValueError(f"its {len(table):,} rows are not those of the {len(splits):,} faces")
-        votes = table[list(FERPLUS_COLUMNS)].to_numpy()
-        if not np.array_equal(votes, votes.astype(np.uint8)):
-            raise ValueError("not all its votes are whole numbers from 0 to 255")
+        table = pd.read_csv(path, dtype=dict.fromkeys(FERPLUS_COLUMNS, np.uint8))
+        if splits is None or table.Usage.tolist() != [SPLITS[split] for split in splits]:
+            raise ValueError(f"its {len(table):,} rows and the faces differ in Usage")
+        return table[[*FERPLUS_COLUMNS]].to_numpy()
     except Exception as error:  # pandas raises whatever it stumbles over
-        if getattr(error, "errno", None):
-            raise
         raise InputError(f"{path} is not FER+'s file of votes for these faces ({first_line(error)}): download "
                          "fer2013new.csv again, and give it with the fer2013.csv of the challenge") from None
-    return votes.astype(np.uint8)
 
 
 def is_original_fer2013(faces, labels, splits):
@@ -187,17 +174,16 @@ def class_counts(labels, splits):
     """Return a pandas table of counts: a row for each expression, a column for each split, and totals."""
     import pandas as pd
 
-    table = pd.DataFrame({name: np.bincount(labels[splits == split], minlength=len(EXPRESSIONS))
-                          for split, name in enumerate(SPLITS)}, index=EXPRESSIONS)
-    table["total"] = table.sum(axis=1)
-    table.loc["total"] = table.sum()
-    return table
+    expressions, usage = pd.Categorical.from_codes(labels, EXPRESSIONS), pd.Categorical.from_codes(splits, SPLITS)
+    table = pd.crosstab(expressions, usage, margins=True, margins_name="total", dropna=False)
+    return table.rename_axis(index=None, columns=None)
 
 
 def save_dataset(folder, faces, labels, splits, votes=None):
     """Write fdataX.npy, flabels.npy (one-hot), fusage.npy and, with votes, fvotes.npy; return their names."""
-    return _save(folder, {"fdataX.npy": faces, "flabels.npy": _one_hot(labels), "fusage.npy": splits,
-                          "fvotes.npy": votes})
+    one_hot = np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels]
+    return save_arrays(folder, {"fdataX.npy": faces, "flabels.npy": one_hot, "fusage.npy": splits,
+                                "fvotes.npy": votes})
 
 
 def load_dataset(folder):
@@ -205,21 +191,19 @@ def load_dataset(folder):
 
     Raises InputError where a file is missing, damaged or of another run.
     """
-    require_same_run(folder / "fdataX.sha256", "run preprocessing.py again")
-    faces, labels, votes = _load(folder, "fdataX.npy", "flabels.npy", "fvotes.npy", "preprocessing.py")
-    splits = load_array(folder / "fusage.npy", (len(faces),), "preprocessing.py")
-    if (splits > PRIVATE_TEST).any():
-        raise InputError(f"{folder / 'fusage.npy'} holds numbers other than 0, 1 and 2: run preprocessing.py again")
-    return faces, labels, splits, votes
+    names = "fdataX.npy", "flabels.npy", "fusage.npy", "fvotes.npy"
+    faces, one_hot, splits, votes = load_arrays(folder, names, "run preprocessing.py", optional=["fvotes.npy"])
+    return faces, one_hot.argmax(axis=1), splits, votes
 
 
 def export_test_split(folder):
     """Write PrivateTest's faces, labels and votes as modXtest.npy, modytest.npy and modvtest.npy; return the count."""
     faces, labels, splits, votes = load_dataset(folder)
     test = splits == PRIVATE_TEST
-    _save(folder, {"modXtest.npy": faces[test], "modytest.npy": _one_hot(labels[test]),
-                   "modvtest.npy": None if votes is None else votes[test]},
-          inputs=["fdataX.npy", "flabels.npy", "fusage.npy"])
+    one_hot = np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels[test]]
+    save_arrays(folder, {"modXtest.npy": faces[test], "modytest.npy": one_hot,
+                         "modvtest.npy": None if votes is None else votes[test]},
+                inputs=["fdataX.npy", "flabels.npy", "fusage.npy"])
     return int(test.sum())
 
 
@@ -229,32 +213,9 @@ def load_test_split(folder):
     They are exported first where only preprocessing.py was run: nobody need train to measure the shipped model.
     Raises InputError.
     """
-    if not (folder / "modXtest.npy").exists() and (folder / "fdataX.npy").exists():
+    if not (folder / "modXtest.npy").exists():
         export_test_split(folder)
-    require_same_run(folder / "modXtest.sha256",
-                     "run train_model.py, or, to test the model as it is, remove modXtest.npy")
-    return _load(folder, "modXtest.npy", "modytest.npy", "modvtest.npy", "train_model.py")
-
-
-def _one_hot(labels):
-    return np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels]
-
-
-def _save(folder, arrays, inputs=()):
-    """Write {name: array} and the stamp; return the names. Where the array is None, an earlier run's is removed."""
-    present = {name: array for name, array in arrays.items() if array is not None}
-    save_arrays({folder / name: array for name, array in present.items()}, inputs)
-    for name in arrays.keys() - present.keys():
-        (folder / name).unlink(missing_ok=True)
-    return list(present)
-
-
-def _load(folder, faces_name, labels_name, votes_name, producer):
-    """Return faces uint8 (n, 48, 48, 1), labels int (n,), and votes uint8 (n, 10) or None where there is no file."""
-    faces = load_array(folder / faces_name, (None, FACE_SIZE, FACE_SIZE, 1), producer)
-    one_hot = load_array(folder / labels_name, (len(faces), len(EXPRESSIONS)), producer)
-    if not len(faces) or not np.array_equal(one_hot, _one_hot(one_hot.argmax(axis=1))):
-        raise InputError(f"{folder / labels_name} has no row, or one without a single 1: run {producer} again")
-    votes = folder / votes_name
-    return faces, one_hot.argmax(axis=1), (
-        load_array(votes, (len(faces), len(FERPLUS_COLUMNS)), "preprocessing.py --ferplus") if votes.exists() else None)
+    faces, one_hot, votes = load_arrays(
+        folder, ("modXtest.npy", "modytest.npy", "modvtest.npy"),
+        "run train_model.py, or, to test the model as it is, remove modXtest.npy", optional=["modvtest.npy"])
+    return faces, one_hot.argmax(axis=1), votes

@@ -3,23 +3,22 @@
 model.json holds Keras's layers, model.weights.h5 their values, model.onnx both for OpenCV. model.sha256 names the
 files of one training: model.onnx is used only when its checksum stands there.
 """
-import contextlib
 import json
 import os
 
 import cv2
 import numpy as np
 
-from expressions.artifacts import MODELS, mismatched_files, read_stamp, replace_when_whole, write_stamp
-from expressions.console import InputError, first_line, print_status
+from expressions.artifacts import MODELS, read_stamp, require_same_run, save_together
+from expressions.console import InputError, first_line
 from expressions.labels import EXPRESSIONS, FACE_SIZE
 
 STAMP = "model.sha256"
-MODEL_FILES = {"model.json", "model.weights.h5", "model.onnx"}
 RESTORE = "run train_model.py, or restore the shipped models/ folder"
 ALLOWED_LAYERS = {
     "InputLayer", "Rescaling", "Conv2D", "Dense", "BatchNormalization", "Activation", "ReLU", "Softmax", "Flatten",
     "Dropout", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D"}
+ALLOWED = {"keras.Sequential", "keras.DTypePolicy", *(f"keras.layers.{kind}" for kind in ALLOWED_LAYERS)}
 ACTIVATIONS = {"relu": "Relu", "softmax": "Softmax", "tanh": "Tanh"}  # in ONNX
 OPSET, IR_VERSION = 13, 8  # of ONNX; old enough for every reader
 PADDING = {"same": "SAME_UPPER", "valid": "VALID"}  # of Keras, of ONNX
@@ -28,16 +27,17 @@ PADDING = {"same": "SAME_UPPER", "valid": "VALID"}  # of Keras, of ONNX
 def import_keras():
     """Import Keras without the notices that TensorFlow writes past sys.stderr. Raises InputError without it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.ExitStack() as at_end:
-        with contextlib.suppress(OSError):  # where there is no standard error
-            kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-            at_end.callback(lambda: (os.dup2(kept, 2), os.close(kept), os.close(nowhere)))
-            os.dup2(nowhere, 2)
-        try:
-            import keras
-        except (ImportError, ValueError) as error:
-            raise InputError(f"Keras or its backend is not there ({first_line(error)}): "
-                             "pip install -r requirements.txt, or give another KERAS_BACKEND") from None
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import keras
+    except (ImportError, ValueError) as error:
+        raise InputError(f"Keras or its backend is not there ({first_line(error)}): "
+                         "pip install -r requirements.txt, or give another KERAS_BACKEND") from None
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
     return keras
 
 
@@ -47,8 +47,8 @@ def save_model(model, folder, extra=None):
     `extra` is {file name: function that writes to a path}, for what belongs to the same training. Raises InputError
     if a weight is not a finite number or the layers have no place in model.onnx; the folder is then as it was.
     """
-    if not _weights_are_finite(model):
-        raise InputError(f"not all weights of the network are numbers, so {folder} was left as it was: train it again")
+    if not all(np.isfinite(values).all() for values in model.get_weights()):
+        raise InputError(f"not all weights are numbers, so {folder} was left as it was: train the network again")
     onnx_file, tree = to_onnx(model), {**json.loads(model.to_json()), "expressions": EXPRESSIONS}
     for layer in tree["config"]["layers"]:  # without initial values, which the weights replace
         layer["config"] = {name: value for name, value in layer["config"].items()
@@ -58,63 +58,50 @@ def save_model(model, folder, extra=None):
         "model.weights.h5": model.save_weights,
         "model.onnx": lambda path: path.write_bytes(onnx_file),
         **(extra or {})}
-    with replace_when_whole(*(folder / name for name in writers)) as temporary:
-        for write, path in zip(writers.values(), temporary):
-            write(path)
-    write_stamp(folder / STAMP, writers)
+    save_together(folder, STAMP, writers)
 
 
 def load_model(folder=MODELS):
     """Return the network that save_model wrote into `folder`, a keras.Sequential. Raises InputError."""
-    config = read_model_config(folder / "model.json")
-    for path in mismatched_files(folder / STAMP):
-        if path.name in MODEL_FILES:
-            print_status(f"{path} does not match its checksum in {STAMP}: if that is not meant, {RESTORE}")
-    keras = import_keras()
+    config, keras = read_model_config(folder), import_keras()
     try:
         model = keras.models.model_from_json(json.dumps(config))
         model.load_weights(folder / "model.weights.h5")
-        if model.output_shape[1:] != (len(EXPRESSIONS),) or not _weights_are_finite(model):
-            raise ValueError(f"it has {model.output_shape[1:]} outputs, or weights that are not numbers")
     except Exception as error:  # Keras and h5py raise whatever they stumble over
         raise InputError(f"model.json and model.weights.h5 in {folder} do not load ({first_line(error)}): {RESTORE}"
                          ) from None
     return model
 
 
-def _weights_are_finite(model):
-    return all(np.isfinite(values).all() for values in model.get_weights())
-
-
-def read_model_config(path):
+def read_model_config(folder):
     """Return Keras's JSON tree of the network in model.json.
 
     Keras builds whatever such a file names, also layers that run code and classes of any module. So only a plain stack
-    of ALLOWED_LAYERS from grey faces to these expressions is accepted. Raises InputError.
+    of ALLOWED_LAYERS from grey faces to these expressions is accepted. Raises InputError, also where files are not of
+    the run that the stamp names.
     """
     def check(node):
         """Called for every JSON object at any depth."""
-        kind, module = node.get("class_name"), node.get("module")
-        if kind is not None and not ((module == "keras" and kind in ("Sequential", "DTypePolicy"))
-                                     or (module == "keras.layers" and kind in ALLOWED_LAYERS)
-                                     or module == "keras.initializers"):
-            raise ValueError(f"it names {module}.{kind}, which is not among {', '.join(sorted(ALLOWED_LAYERS))}")
-        return {name: value for name, value in node.items() if name not in ("registered_name", "build_config")}
+        name = f"{node.get('module')}.{node.get('class_name')}"
+        if "class_name" in node and name not in ALLOWED and node.get("module") != "keras.initializers":
+            raise ValueError(f"it names {name}, which is not among {', '.join(sorted(ALLOWED_LAYERS))}")
+        return node
 
+    require_same_run(folder / STAMP, RESTORE, ignored=("history.csv", "training_curves.png"))
+    path = folder / "model.json"
     try:
         tree = json.loads(path.read_text("utf-8"), object_hook=check)
-        layers, expressions = tree["config"]["layers"], tree.pop("expressions", list(EXPRESSIONS))
-        if tree["class_name"] != "Sequential" or layers[0]["config"]["batch_shape"] != [None, FACE_SIZE, FACE_SIZE, 1]:
-            raise ValueError(f"it is not a Sequential of grey faces of {FACE_SIZE} x {FACE_SIZE} pixels")
-        if layers[1]["class_name"] not in ("Rescaling", "BatchNormalization"):
+        shape = tree["config"]["layers"][0]["config"]["batch_shape"]
+        expressions = tree.pop("expressions", [*EXPRESSIONS])
+        if (tree["class_name"], shape, expressions) != ("Sequential", [None, FACE_SIZE, FACE_SIZE, 1], [*EXPRESSIONS]):
+            raise ValueError(f"it is not a Sequential from grey faces of {FACE_SIZE} x {FACE_SIZE} pixels to "
+                             f"{', '.join(EXPRESSIONS)}")
+        if tree["config"]["layers"][1]["class_name"] not in ("Rescaling", "BatchNormalization"):
             raise ValueError("it does not scale its pixels: begin it with keras.layers.Rescaling(1 / 255), or however "
                              "it was trained, as faces come with values from 0 to 255")
-        if expressions != list(EXPRESSIONS):
-            raise ValueError(f"it recognises {expressions} instead of {list(EXPRESSIONS)}, in this order")
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there: {RESTORE}") from None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not a model that is loaded here ({first_line(error)}): {RESTORE}") from None
+    except Exception as error:  # a damaged tree fails in many ways
+        raise InputError(f"{path} is missing, or not a model that is loaded here ({first_line(error)}): {RESTORE}"
+                         ) from None
     return tree
 
 
@@ -186,10 +173,9 @@ def onnx_bytes(folder=MODELS):
     OpenCV can crash at a damaged file, so only one that train_model.py wrote is read.
     """
     path = folder / "model.onnx"
-    read_model_config(folder / "model.json")
-    changed = {other.name for other in mismatched_files(folder / STAMP)}
-    if not path.is_file() or path.name not in read_stamp(folder / STAMP) or changed & MODEL_FILES:
-        raise InputError(f"{path} is not there, or of another run than {STAMP} and the other files: {RESTORE}")
+    read_model_config(folder)
+    if not path.is_file() or path.name not in read_stamp(folder / STAMP):
+        raise InputError(f"{path} is not there, or {STAMP} does not name it: {RESTORE}")
     return path.read_bytes()
 
 

@@ -21,7 +21,7 @@ ACTION_UNITS = {
 
 
 def draw_schematic_face(expression, random):
-    """Return a schematic face, uint8 (48, 48), posed, lit and moved a little differently each time.
+    """Return a schematic face, uint8 (48, 48), posed and lit a little differently each time.
 
     `random` is a numpy.random.Generator.
     """
@@ -62,10 +62,7 @@ def draw_schematic_face(expression, random):
     line(*upper)
     line(*lower)
 
-    turn = cv2.getRotationMatrix2D((FACE_SIZE * zoom / 2,) * 2, random.normal(0, 5), random.uniform(0.9, 1.1) / zoom)
-    turn[:, 2] += FACE_SIZE / 2 * (1 - zoom) + random.normal(0, 1.2, 2)
-    face = cv2.warpAffine(cv2.blur(canvas, (zoom, zoom)), turn, (FACE_SIZE, FACE_SIZE), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
+    face = cv2.resize(canvas, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
     return np.clip(face + random.normal(0, 5, face.shape), 0, 255).astype(np.uint8)
 
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, assert_refused, run_script
+from conftest import ROOT, run_script
 
-from expressions.console import pluralise, positive_int, printable
+from expressions.console import first_line, pluralise, positive_int, printable
 
 PREAMBLE = "import sys; sys.path.insert(0, sys.argv[1])\nfrom expressions.console import InputError, run\n"
 
@@ -44,14 +44,10 @@ def test_debug_shows_where_a_fault_is():
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_every_usual_signal_ends_like_ctrl_c(signal_name):
-    code = f"{PREAMBLE}def main():\n    print('ready', flush=True)\n    sys.stdin.read()\nrun(main)"
     number = getattr(signal, signal_name)  # what started the tests may have had it ignored
-    process = subprocess.Popen([sys.executable, "-c", code, ROOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
-    assert process.stdout.readline() == b"ready\n"
-    process.send_signal(number)
-    _, error = process.communicate()
-    assert process.returncode == 130 and b"interrupted" in error
+    process = run_main(f"import os, signal; os.kill(os.getpid(), signal.{signal_name}); sys.stdin.read()",
+                       stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+    assert process.returncode == 130 and "interrupted" in process.stderr
 
 
 @pytest.mark.parametrize("redirection, status", [
@@ -69,27 +65,21 @@ def test_names_that_the_terminal_lacks_are_printed_all_the_same():
     assert process.stdout == "caf\\xe9 \\u4eba\n"
 
 
-def test_printable_text_has_nothing_that_a_terminal_obeys():
+def test_texts_are_made_for_people():
     assert printable("a\x1b[31m\n\u202eb\udcff") == "a\\x1b[31m\\n\\u202eb\\udcff"
     assert printable("é人\u200d👩") == "é人\u200d👩"
-
-
-def test_whole_numbers_from_one_on():
-    assert positive_int("12") == 12
-    for text in ("0", "-1", "1.5", "", "²", "x", "1" * 21):
-        with pytest.raises(argparse.ArgumentTypeError):
-            positive_int(text)
-
-
-def test_nouns_follow_their_number():
     assert [pluralise(number, "face") for number in (0, 1, 2000)] == ["0 faces", "1 face", "2,000 faces"]
+    assert first_line(ValueError("\none\ntwo\n")) == "one" and first_line(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "²", "x", "9" * 21])
+def test_only_whole_numbers_from_one_on_are_taken(text):
+    assert positive_int("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError):
+        positive_int(text)
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py")))
 def test_every_script_explains_itself_from_any_folder(script, tmp_path):
     process = run_script(script, "--help", cwd=tmp_path)
     assert process.returncode == 0 and f"$ python {script}" in process.stdout
-
-
-def test_a_missing_file_is_told_by_a_real_process(tmp_path):
-    assert_refused(run_script("preprocessing.py", tmp_path / "none.csv"), "preprocessing.py:", "none.csv is not there")

@@ -2,6 +2,7 @@
 import gzip
 import io
 import lzma
+import shutil
 import tarfile
 import zipfile
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import assert_refused, csv_text
+from conftest import csv_text
 
 from expressions import fer2013
 from expressions.console import InputError
@@ -19,15 +20,15 @@ from expressions.labels import EXPRESSIONS
 def pack(text, path):
     """Write a CSV as the file's ending says, with the means of Python's own library."""
     content = text.encode()
-    if path.name.endswith(".tar.gz"):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("fer2013.csv", content)
+    elif path.name.endswith(".tar.gz"):
         with tarfile.open(path, "w:gz") as archive:
             for name, data in (("fer2013/README", b"words"), ("fer2013/fer2013.csv", content)):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-    elif path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("fer2013.csv", content)
     else:
         path.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(content))
     return path
@@ -41,69 +42,50 @@ def test_every_form_of_the_csv_gives_the_same_faces(small_set, tmp_path, name, h
         assert found.dtype == np.uint8 and np.array_equal(found, expected)
 
 
-def test_a_csv_without_usage_has_no_splits(small_set, tmp_path):
-    path = pack(csv_text(*small_set, "emotion,pixels"), tmp_path / "train.csv")
-    assert fer2013.read_csv(path)[2] is None
-
-
 @pytest.mark.filterwarnings("error:loadtxt")
 @pytest.mark.parametrize("field, value", [
     *((1, " ".join(["1"] * 2303 + end)) for end in ([], ["1", "1"], ["256"], ["-1"], ["1.5"])),
-    (1, ""), (0, "7"), (0, "1.0"), (0, ""), (2, "Test")])
+    (1, ""), (0, "7"), (0, "1.0"), (0, ""), (0, "12"), (2, "Test"), (slice(1, 3), ["1 2"])])
 def test_a_bad_row_is_named(small_set, tmp_path, field, value):
     path, rows = tmp_path / "fer2013.csv", [row.split(",") for row in csv_text(*small_set).splitlines()]
     rows[42][field] = value
     path.write_text("\n".join(map(",".join, rows)))
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=r"fer2013\.csv .*row 42 \(line 43\) needs 2,304 pixels from 0 to 255"):
         fer2013.read_csv(path)
-    assert_refused(refusal, "fer2013.csv, row 42 (line 43) is damaged: it needs 2,304 pixels from 0 to 255")
 
 
-@pytest.mark.parametrize("content, words", [
-    (b"", "is damaged"), (b"\x1f\x8b cut", "is damaged"), (b"pixels\n1 2\n", "needs the columns emotion and pixels"),
-    (b"emotion,pixels,Usage\n", "has a header but no rows"),
-    (bytes(range(256)) * 9, "fer2013.csv")])
-def test_a_file_of_something_else_is_refused(tmp_path, content, words):
-    path = tmp_path / "fer2013.csv"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as refusal:
-        fer2013.read_csv(path)
-    assert_refused(refusal, words)
-
-
-def test_an_archive_cut_short_or_without_faces_is_refused(small_set, tmp_path):
-    whole = pack(csv_text(*small_set), tmp_path / "fer2013.csv.gz").read_bytes()
-    (tmp_path / "cut.csv.gz").write_bytes(whole[:-2000])
-    with tarfile.open(tmp_path / "empty.tar.gz", "w:gz"):
-        pass
-    for name, words in (("cut.csv.gz", "is damaged"), ("empty.tar.gz", "holds no fer2013.csv")):
-        with pytest.raises(InputError) as refusal:
-            fer2013.read_csv(tmp_path / name)
-        assert_refused(refusal, words)
+@pytest.mark.parametrize("name, content, words", [
+    ("fer2013.csv", b"", "is not a whole CSV"), ("fer2013.csv", bytes(range(256)) * 9, "is not a whole CSV"),
+    ("fer2013.csv.gz", gzip.compress(b"emotion,pixels\n" * 999)[:-9], "is not a whole CSV"),
+    ("fer2013.tar.gz", gzip.compress(bytes(10240)), "the archive holds no fer2013.csv"),
+    ("test.csv", b"pixels\n1 2\n", "no rows with the columns emotion and pixels"),
+    ("train.csv", b"emotion,pixels,Usage\n", "no rows with the columns emotion and pixels")])
+def test_a_file_of_something_else_or_cut_short_is_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name} .*{words}"):
+        fer2013.read_csv(tmp_path / name)
 
 
 @pytest.mark.parametrize("numbered", [False, True])
 def test_folders_give_the_same_faces(small_set, tmp_path, numbered):
-    faces, labels, splits = small_set
-    for index, (face, label, split) in enumerate(zip(faces, labels, splits)):
+    def in_order(faces, labels, splits):
+        return sorted(zip(labels.tolist(), splits.tolist(), map(bytes, faces)))
+
+    for index, (face, label, split) in enumerate(zip(*small_set)):
         folder = tmp_path / ("train", "validation", "test")[split] / (str(label) if numbered else EXPRESSIONS[label])
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{index:03}.png"), face)
-    found_faces, found_labels, found_splits = fer2013.read_folder(tmp_path)
-    assert sorted(zip(found_labels.tolist(), found_splits.tolist(), map(bytes, found_faces))) == sorted(
-        zip(labels.tolist(), splits.tolist(), map(bytes, faces)))
+    assert in_order(*fer2013.read_folder(tmp_path)) == in_order(*small_set)
 
 
 def test_folders_that_are_not_faces_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no train"):
-        fer2013.read_folder(tmp_path)
-    (tmp_path / "train" / "joy").mkdir(parents=True)
-    (tmp_path / "train" / "joy" / "a.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="joy is not an expression"):
-        fer2013.read_folder(tmp_path)
-    (tmp_path / "train" / "joy").rename(tmp_path / "train" / "happy")
-    with pytest.raises(InputError, match=r"a\.png is not an image of a face"):
-        fer2013.read_folder(tmp_path)
+    for name, words in (("readme", "holds no train"), ("train/joy", "joy is not an expression"),
+                        ("train/happy", r"a\.png is not an image of a face")):
+        (tmp_path / name / "new").mkdir(parents=True)
+        (tmp_path / name / "a.png").write_bytes(b"no image")
+        with pytest.raises(InputError, match=words):
+            fer2013.read_folder(tmp_path)
+        shutil.rmtree(tmp_path / name)
 
 
 def votes_file(path, splits, votes):
@@ -120,10 +102,11 @@ def test_ferplus_votes_are_in_the_order_of_the_expressions(small_set, tmp_path):
     votes = np.random.default_rng(1).integers(0, 11, (70, 10), np.uint8)
     path = votes_file(tmp_path / "fer2013new.csv", small_set[2], votes)
     assert fer2013.read_ferplus(path, small_set[2]).tolist() == votes.tolist()
-    with pytest.raises(InputError, match="its 70 rows are not those of the 69 faces"):
-        fer2013.read_ferplus(path, small_set[2][:-1])
+    for splits in (small_set[2][:-1], None):
+        with pytest.raises(InputError, match="its 70 rows and the faces differ in Usage"):
+            fer2013.read_ferplus(path, splits)
     votes_file(path, small_set[2], votes + 0.5)
-    with pytest.raises(InputError, match="not all its votes are whole numbers"):
+    with pytest.raises(InputError, match="is not FER\\+'s file of votes .*safely convert"):
         fer2013.read_ferplus(path, small_set[2])
 
 
@@ -144,8 +127,7 @@ def test_uniform_and_repeated_faces_are_counted_and_not_trained_on(small_set):
 def test_missing_splits_are_stratified_and_keep_duplicates_together(small_set):
     faces, labels, splits = small_set
     assert fer2013.fill_missing_splits(faces, labels, splits).tolist() == splits.tolist()
-    faces = np.concatenate([faces, faces])
-    labels = np.concatenate([labels, labels])
+    faces, labels = np.concatenate([faces, faces]), np.concatenate([labels, labels])
     filled = fer2013.fill_missing_splits(faces, labels, None)
     assert filled[:70].tolist() == filled[70:].tolist()
     for split, count in ((0, 8), (1, 1), (2, 1)):
@@ -156,9 +138,7 @@ def test_missing_splits_are_stratified_and_keep_duplicates_together(small_set):
 
 def test_class_counts_count_every_cell():
     table = fer2013.class_counts(np.array([0, 0, 3, 6], np.uint8), np.array([0, 2, 0, 1], np.uint8))
-    assert table.loc["angry"].tolist() == [1, 0, 1, 2]
-    assert table.loc["disgust"].tolist() == [0, 0, 0, 0]
-    assert table.loc["total"].tolist() == [2, 1, 1, 4]
+    assert table.loc[["angry", "disgust", "total"]].to_numpy().tolist() == [[1, 0, 1, 2], [0, 0, 0, 0], [2, 1, 1, 4]]
 
 
 def test_the_arrays_come_back_and_those_of_two_runs_are_refused(small_set, tmp_path):
@@ -166,23 +146,13 @@ def test_the_arrays_come_back_and_those_of_two_runs_are_refused(small_set, tmp_p
     assert fer2013.save_dataset(tmp_path, *small_set, votes)[-1] == "fvotes.npy"
     for found, expected in zip(fer2013.load_dataset(tmp_path), (*small_set, votes)):
         assert np.array_equal(found, expected)
-    faces, labels, found_votes = fer2013.load_test_split(tmp_path)
     test = small_set[2] == 2
-    assert np.array_equal(faces, small_set[0][test]) and labels.tolist() == [*range(7)] and len(found_votes) == 7
+    for found, expected in zip(fer2013.load_test_split(tmp_path), (small_set[0][test], range(7), votes[test])):
+        assert np.array_equal(found, expected)
     fer2013.save_dataset(tmp_path, small_set[0][::-1], *small_set[1:])
     assert fer2013.load_dataset(tmp_path)[3] is None  # votes of an earlier run are gone
-    with pytest.raises(InputError, match="fdataX.npy changed since modXtest.sha256"):
+    with pytest.raises(InputError, match="fdataX.npy changed since .*modXtest.sha256"):
         fer2013.load_test_split(tmp_path)
-
-
-def test_labels_that_are_not_one_hot_are_refused(small_set, tmp_path):
-    fer2013.save_dataset(tmp_path, *small_set)
-    one_hot = np.load(tmp_path / "flabels.npy")
-    one_hot[5] = 0
-    np.save(tmp_path / "flabels.npy", one_hot)
-    (tmp_path / "fdataX.sha256").unlink()
-    with pytest.raises(InputError, match=r"flabels.npy has no row, or one without a single 1"):
-        fer2013.load_dataset(tmp_path)
 
 
 def test_the_original_is_known_by_its_content(small_set, request):

@@ -4,13 +4,13 @@ import shutil
 
 import keras
 import numpy as np
+import onnx
 import pytest
-from conftest import assert_refused
 from keras import layers
 
 from expressions.console import InputError
 from expressions.evaluation import predict
-from expressions.model_files import load_classifier, load_model, onnx_bytes, read_model_config, save_model, to_onnx
+from expressions.model_files import load_classifier, load_model, onnx_bytes, read_model_config, save_model
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(shipped, tmp_path):
     return shutil.copytree(shipped, tmp_path / "models", ignore=shutil.ignore_patterns("*.png", "*.md"))
 
 
-def test_what_is_saved_is_loaded_again_in_keras_and_in_opencv(small_set, own_model, tmp_path):
+def test_what_is_saved_is_loaded_again_in_keras_and_in_opencv(small_set, own_model, tmp_path, shipped):
     save_model(own_model, tmp_path, {"history.csv": lambda path: path.write_text("epoch\n1\n")})
     expected = predict(own_model, small_set[0])
     assert expected.std(axis=0).max() > 0.01  # the faces are told apart
@@ -44,17 +44,17 @@ def test_what_is_saved_is_loaded_again_in_keras_and_in_opencv(small_set, own_mod
     np.testing.assert_allclose(load_classifier(tmp_path)(small_set[0]), expected, atol=1e-5)
     np.testing.assert_allclose(load_classifier(onnx_bytes(tmp_path))(small_set[0][:1]), expected[:1], atol=1e-5)
     assert (tmp_path / "model.sha256").read_text().count("history.csv") == 1
-
-
-def test_the_shipped_model_gives_the_same_in_keras_and_in_opencv(small_set, shipped):
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
     expected = predict(load_model(shipped), small_set[0])
     np.testing.assert_allclose(load_classifier(shipped)(small_set[0]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer, words", [(layers.UpSampling2D(), "cannot hold the layer up_sampling2d"),
-                                          (layers.Activation("swish"), "cannot hold the layer activation"),
-                                          (layers.ReLU(max_value=6), "cannot hold the layer re_lu")])
-def test_layers_that_have_no_place_in_onnx_are_told(layer, words, tmp_path):
+@pytest.mark.parametrize("layer, words", [
+    (layers.UpSampling2D(), "cannot hold the layer up_sampling2d"),
+    (layers.Activation("swish"), "cannot hold the layer activation"),
+    (layers.ReLU(max_value=6), "cannot hold the layer re_lu"),
+    (layers.BatchNormalization(beta_initializer=keras.initializers.Constant(np.nan)), "not all weights are numbers")])
+def test_networks_that_have_no_place_in_onnx_or_are_not_finite_are_not_saved(layer, words, tmp_path):
     model = keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 255), layer, layers.Flatten(),
                               layers.Dense(7, activation="softmax")])
     with pytest.raises(InputError, match=words):
@@ -62,48 +62,26 @@ def test_layers_that_have_no_place_in_onnx_are_told(layer, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_without_finite_weights_is_not_saved(own_model, tmp_path):
-    model = keras.models.clone_model(own_model)
-    model.set_weights([np.full(value.shape, np.nan) for value in model.get_weights()])
-    with pytest.raises(InputError, match="not all weights of the network are numbers"):
-        save_model(model, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name, words", [("model.json", "model.json is not there"),
-                                         ("model.onnx", "model.onnx is not there, or of another run"),
-                                         ("model.weights.h5", None)])
-def test_opencv_needs_the_layers_and_the_onnx_file(folder, name, words):
+@pytest.mark.parametrize("name, words", [("model.json", "is missing"), ("model.onnx", "is not there"),
+                                         ("model.sha256", "does not name it")])
+def test_opencv_needs_the_layers_the_onnx_file_and_the_stamp_that_names_it(folder, name, words):
+    (folder / "model.weights.h5").unlink()
+    load_classifier(folder)
     (folder / name).unlink()
-    if words is None:
+    with pytest.raises(InputError, match=f"{name} {words}.*run train_model.py, or restore the shipped models/ folder"):
         load_classifier(folder)
-        return
-    with pytest.raises(InputError) as refusal:
-        load_classifier(folder)
-    assert_refused(refusal, words, "run train_model.py, or restore the shipped models/ folder")
 
 
+@pytest.mark.parametrize("load", [load_classifier, load_model])
 @pytest.mark.parametrize("name", ["model.onnx", "model.json", "model.weights.h5"])
-def test_files_of_two_runs_are_not_mixed(folder, name, capsys):
+def test_files_of_two_runs_are_not_mixed(folder, name, load):
     content = bytearray((folder / name).read_bytes())
-    content[-3] = ord(" ")
+    content[-3] ^= 1
+    (folder / "history.csv").write_text("looked at and saved again")
+    load_classifier(folder)
     (folder / name).write_bytes(content)
-    with pytest.raises(InputError):
-        load_classifier(folder)
-
-
-def test_only_an_onnx_file_that_the_stamp_names_is_used(folder):
-    (folder / "model.sha256").unlink()
-    with pytest.raises(InputError, match="model.onnx is not there, or of another run"):
-        load_classifier(folder)
-
-
-def change(folder, edit):
-    """Edit model.json, as somebody might who knows nothing of the stamp."""
-    tree = json.loads((folder / "model.json").read_text())
-    edit(tree)
-    (folder / "model.json").write_text(json.dumps(tree))
-    return folder / "model.json"
+    with pytest.raises(InputError, match=f"^{name} changed since .*model.sha256 was written"):
+        load(folder)
 
 
 def with_layer(module, name, **config):
@@ -119,40 +97,30 @@ def with_layer(module, name, **config):
     (with_layer("keras.layers", "Dense", units={"class_name": "__lambda__", "config": {"value": "x"}}),
      "it names None.__lambda__"),
     (lambda tree: tree.update(class_name="Functional"), "it names keras.Functional"),
-    (lambda tree: tree["config"]["layers"][0]["config"].update(batch_shape=[None, 64, 64, 3]), "of grey faces"),
-    (lambda tree: tree.update(expressions=["angry", "happy"]), "recognises ['angry', 'happy'] instead of"),
+    (lambda tree: tree["config"]["layers"][0]["config"].update(batch_shape=[None, 64, 64, 3]), "from grey faces"),
+    (lambda tree: tree.update(expressions=["angry", "happy"]), "of 48 x 48 pixels to angry, disgust"),
     (lambda tree: tree["config"]["layers"].pop(1), "does not scale its pixels: begin it with keras.layers.Rescaling"),
-    (lambda tree: tree.pop("config"), "is not a model that is loaded here"),
+    (lambda tree: tree.pop("config"), "config"),
 ])
 def test_a_model_that_could_run_code_or_is_another_is_refused(folder, edit, words):
-    path = change(folder, edit)
-    with pytest.raises(InputError) as refusal:
-        read_model_config(path)
-    assert_refused(refusal, "model.json", words)
+    (folder / "model.sha256").unlink()
+    tree = json.loads((folder / "model.json").read_text())
+    edit(tree)
+    (folder / "model.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=rf"model\.json is missing, or not a model that is loaded here \(.*{words}"):
+        read_model_config(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"null"])
-def test_a_model_of_nonsense_is_refused(folder, content):
-    (folder / "model.json").write_bytes(content)
-    with pytest.raises(InputError, match="is not a model that is loaded here"):
-        read_model_config(folder / "model.json")
+def test_a_model_of_nonsense_is_refused(tmp_path, content):
+    (tmp_path / "model.json").write_bytes(content)
+    with pytest.raises(InputError, match="not a model that is loaded here"):
+        read_model_config(tmp_path)
 
 
-def test_damaged_or_foreign_weights_are_refused(folder, own_model, capsys):
-    own_model.save_weights(folder / "model.weights.h5")
-    with pytest.raises(InputError, match="do not load"):
-        load_model(folder)
-    assert "model.weights.h5 does not match its checksum" in capsys.readouterr().err
-    (folder / "model.weights.h5").write_bytes(b"cut")
-    with pytest.raises(InputError, match="do not load"):
-        load_model(folder)
-
-
-def test_onnx_files_are_plain_and_small(own_model):
-    import onnx
-
-    graph = onnx.load_from_string(to_onnx(own_model))
-    onnx.checker.check_model(graph)
-    assert {node.op_type for node in graph.graph.node} == {
-        "Mul", "Add", "BatchNormalization", "Conv", "Relu", "MaxPool", "Tanh", "AveragePool", "Transpose", "Flatten",
-        "Gemm", "Softmax"}
+def test_damaged_or_foreign_weights_are_refused(folder, own_model):
+    (folder / "model.sha256").unlink()
+    for spoil in (own_model.save_weights, lambda path: path.write_bytes(b"cut")):
+        spoil(folder / "model.weights.h5")
+        with pytest.raises(InputError, match="do not load"):
+            load_model(folder)

@@ -35,17 +35,18 @@ def test_the_mean_recall_counts_each_expression_alike(small_set, capsys):
 
 def test_votes_are_counted_the_ferplus_way_too(chain, tmp_path, capsys):
     folder = shutil.copytree(chain[0], tmp_path / "data")
+    y_pred = np.load(folder / "predy.npy")
     votes = np.zeros((7, 10), np.uint8)
-    votes[:5, np.load(folder / "predy.npy")[0]] = 10  # a majority for what the network says of the first face
-    votes[5, 8] = 10                                  # most people see nothing they know
+    votes[:5, y_pred[0]] = 10  # a majority for what the network says of the first face
+    votes[5, 8] = 10           # most people see nothing they know
     np.save(folder / "modvtest.npy", votes)
     test_model.main(["--data", str(folder)])
-    share = (np.load(folder / "predy.npy")[:5] == np.load(folder / "predy.npy")[0]).mean()
+    share = (y_pred[:5] == y_pred[0]).mean()
     assert f"accuracy {share:.2%} on the 5 faces with a majority of FER+'s votes" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said(tmp_path):
-    with pytest.raises(InputError, match="modXtest.npy is not there: run train_model.py first"):
+    with pytest.raises(InputError, match="fdataX.npy is missing or damaged .*: run preprocessing.py"):
         test_model.main(["--data", str(tmp_path)])
 
 
