@@ -13,6 +13,7 @@ $ python recognise_image.py photos --table faces.csv --no-images
 $ python recognise_image.py photos --table faces.parquet --no-images --resume
 $ python recognise_image.py s3://bucket/photos --table faces.csv --no-images --scheduler tcp://host:8786
 $ python recognise_image.py party.jpg --output labelled.jpg --show
+$ python recognise_image.py party.jpg --explain
 """
 import contextlib
 import csv
@@ -66,6 +67,8 @@ def parse_arguments(argv):
                         "this one)")
     add_table_argument(parser, "per face, or for an image without one")
     parser.add_argument("--no-images", "--no-pictures", action="store_true", help="write no images, only rows")
+    parser.add_argument("--explain", action="store_true", help="write a second image, output_<name>_explained.png: for "
+                        "each face which parts of it speak for its expression, and all seven probabilities")
     parser.add_argument("--show", action="store_true", help="open a window with each image")
     parser.add_argument("--resume", action="store_true", help="go on with the table: leave out the images it holds")
     parser.add_argument("--jobs", type=positive_int, metavar="NUMBER", default=workers.available_cpus(),
@@ -76,6 +79,8 @@ def parse_arguments(argv):
     args.detector = choose_detector(args.detector)
     if args.resume and args.table in (None, STDOUT):
         raise InputError("--resume goes on with a table: give --table FILE")
+    if args.explain and args.no_images:
+        raise InputError("--explain writes images: leave out --no-images")
     args.images = args.images or [str(sample_image_path())]
     return args
 
@@ -96,7 +101,7 @@ def find_tasks(args):
 def recognise_all(args, tasks):
     """Yield each task with what recognise_file returns for it, from this process, others, or a cluster."""
     function = functools.partial(recognise_file, models=args.models, detector=args.detector, min_score=args.min_score,
-                                 folder=Path.cwd(), keep_image=args.show)
+                                 folder=Path.cwd(), keep_image=args.show, explain=args.explain)
     if args.scheduler:
         models = onnx_bytes(args.models), yunet.PATH.read_bytes() if args.detector == "yunet" else None
         with workers.on_cluster(function, args.scheduler, models) as call:

@@ -22,7 +22,9 @@ def draw_faces(image, faces):
     Letters are as large as the face allows; small faces have the first two letters of the expression, "ha".
     """
     for face in faces:
-        cv2.rectangle(image, face.box, EXPRESSION_COLOURS[face.expression], max(2, round(face.box[2] / 70)))
+        thickness = max(2, round(face.box[2] / 70))
+        cv2.rectangle(image, face.box, (255, 255, 255), 2 * thickness)  # stands out from whatever is behind it
+        cv2.rectangle(image, face.box, EXPRESSION_COLOURS[face.expression], thickness)
     occupied = [face.box for face in faces]
     for face in faces:
         text = face.expression[:2] if face.box[2] < SMALL_FACE else f"{face.expression} {face.probability:.0%}"
@@ -62,17 +64,21 @@ def draw_probability_bars(frame, face):
     """Draw the probabilities of a Face as bars into the lower left corner of a frame uint8 BGR (h, w, 3)."""
     height, width = frame.shape[:2]
     row_height = min(height / 26, width / 24)
-    scale, left = row_height / 32, round(row_height / 2)
-    top = height - round((len(EXPRESSIONS) + 0.5) * row_height)
-    right = left + round(10 * row_height)
-    bar_left = left + round(4.6 * row_height)
-    darken(frame, left // 2, top - left // 2, right + left, height - left // 2)
+    top = height - round(7.5 * row_height)
+    darken(frame, 0, top, round(12.5 * row_height), height)
+    draw_bars(frame, face.probabilities, round(row_height / 2), top, row_height)
+
+
+def draw_bars(image, probabilities, left, top, row_height):
+    """Draw {expression: probability} as named bars; `row_height` is in pixels, all is twelve of them wide."""
+    scale, thickness = row_height / 32, max(1, round(row_height / 20))
+    start = left + round(4.6 * row_height)
     for row, (expression, colour) in enumerate(EXPRESSION_COLOURS.items()):
-        baseline = top + round((row + 0.75) * row_height)
-        draw_text(frame, expression, (left, baseline), scale, max(1, round(2 * scale)))
-        brighter = tuple(min(255, 60 + level) for level in colour)
-        end = bar_left + round(face.probabilities[expression] * (right - bar_left))
-        cv2.rectangle(frame, (bar_left, baseline - round(0.5 * row_height)), (end, baseline), brighter, cv2.FILLED)
+        baseline, probability = top + round((row + 0.85) * row_height), probabilities[expression]
+        end = start + round(probability * 5.4 * row_height)
+        cv2.rectangle(image, (start, baseline - round(0.5 * row_height)), (end, baseline), [60 + v for v in colour], -1)
+        draw_text(image, expression, (left, baseline), scale, thickness)
+        draw_text(image, f"{probability:.0%}", (end + round(0.2 * row_height), baseline), scale, thickness)
 
 
 def draw_overlay(frame, lines):

@@ -4,7 +4,7 @@ import functools
 import cv2
 import numpy as np
 
-from expressions.drawing import EXPRESSION_COLOURS, draw_text
+from expressions.drawing import draw_bars
 from expressions.labels import FACE_SIZE
 
 PATCH, STRIDE = 4, 3  # pixels of the face: the standard deviation of a patch's soft edge, and the patches' distance
@@ -43,12 +43,6 @@ def draw_explanation(crop, importance, face):
     strength = cv2.resize(importance / max(np.abs(importance).max(), 1e-6), (SIZE, SIZE))[..., None]
     colours = np.where(strength > 0, FOR, AGAINST)
     coloured = large + 0.65 * np.abs(strength) * (colours - large.astype(float))
-    bars = np.full((SIZE, round(1.4 * SIZE), 3), 40, np.uint8)
-    for row, (name, colour) in enumerate(EXPRESSION_COLOURS.items()):
-        probability = face.probabilities[name]
-        baseline = round((row + 0.85) * SIZE / 7.6)
-        draw_text(bars, name, (12, baseline), 0.6, 1)
-        end = 115 + round(probability * 210)
-        cv2.rectangle(bars, (115, baseline - 18), (end, baseline + 3), [60 + level for level in colour], cv2.FILLED)
-        draw_text(bars, f"{probability:.0%}", (end + 6, baseline), 0.55, 1)
+    bars = np.full((SIZE, round(1.75 * SIZE), 3), 40, np.uint8)
+    draw_bars(bars, face.probabilities, 12, 4, SIZE / 7.6)
     return np.hstack([large, np.rint(coloured).astype(np.uint8), bars])

@@ -12,6 +12,7 @@ from expressions.artifacts import MODELS
 from expressions.console import InputError, print_status
 from expressions.detection import crop_faces, detect_faces, run_detector
 from expressions.drawing import draw_faces
+from expressions.explanation import draw_explanation, occlusion_map
 from expressions.images import is_remote, read_image, write_image
 from expressions.labels import EXPRESSIONS
 from expressions.model_files import load_classifier
@@ -46,13 +47,22 @@ class Recogniser:
 
     def __call__(self, image):
         """Return the Faces in an image as `recognise` takes it."""
-        image = as_bgr(image)
+        return self.faces_and_crops(as_bgr(image))[0]
+
+    def faces_and_crops(self, image):
+        """Return the Faces in an image uint8 BGR (h, w, 3), and what was classified of it, uint8 (n, 48, 48, 1)."""
         boxes, scores, eyes = run_detector(self.detector, image)
         kept = scores >= self.min_score
-        if not kept.any():
-            return []
-        probabilities = self.classify(crop_faces(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), eyes[kept]))
-        return [make_face(*face) for face in zip(boxes[kept], probabilities, scores[kept])]
+        crops = crop_faces(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), eyes[kept])
+        probabilities = self.classify(crops) if len(crops) else ()
+        return [make_face(*face) for face in zip(boxes[kept], probabilities, scores[kept])], crops
+
+    def explain(self, image):
+        """Return a picture uint8 BGR with a row for each of the Faces in an image: see explanation.draw_explanation."""
+        faces, crops = self.faces_and_crops(as_bgr(image))
+        maps = [occlusion_map(self.classify, crop, EXPRESSIONS.index(face.expression))
+                for face, crop in zip(faces, crops)]
+        return np.vstack([draw_explanation(*row) for row in zip(crops, maps, faces)])
 
 
 def recognise(image, models=MODELS, detector=None):
@@ -135,8 +145,9 @@ def face_row(number, face):
             *(round(value, 4) for value in (face.probability, *face.probabilities.values(), face.score))]
 
 
-def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(), keep_image=False):
-    """Recognise the faces of an image file, draw them, and write the image.
+def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(), keep_image=False,
+                   explain=False):
+    """Recognise the faces of an image file, draw them, and write the image, and with `explain` a second one.
 
     `task` is (path, output), relative to `folder`, the output None where none is written. Returns the rows of the faces
     as face_row gives them, and the image, or None without `keep_image`. Where the image cannot be read an InputError is
@@ -153,4 +164,6 @@ def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(
         draw_faces(image, faces)
     if output:
         write_image(output, image)
+    if output and explain and faces:
+        write_image(f"{str(output).rpartition('.')[0]}_explained.png", recogniser.explain(image))
     return [face_row(number, face) for number, face in enumerate(faces, start=1)], image if keep_image else None

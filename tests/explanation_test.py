@@ -56,5 +56,6 @@ def test_the_picture_shows_the_face_its_parts_and_seven_bars(explained):
     np.testing.assert_array_equal(large[100:180, 100:180], coloured[100:180, 100:180])  # nothing speaks there
     blue, _, red = coloured.astype(int).transpose(2, 0, 1)
     assert (red - blue)[-20:, :20].mean() > 60 and (blue - red)[:20, -20:].mean() > 60
-    lengths = [(bars[:, 115:, 0] != 40)[round((row + 0.85) * size / 7.6) - 16].sum() for row in range(7)]
+    row, start = size / 7.6, 12 + round(4.6 * size / 7.6)
+    lengths = [(bars[4 + round((number + 0.6) * row), start:, 0] != 40).sum() for number in range(7)]
     assert lengths.index(max(lengths)) == probabilities.argmax()

@@ -268,3 +268,14 @@ def test_an_image_that_takes_all_memory_is_named_and_the_others_are_done(expecte
     [poisoned] = [row for row in table_rows("faces.csv") if row[1] == ""]
     assert poisoned[-1].startswith("photos/0 poison.png: ended the process that worked on it")
     assert_done_once(expected, [poisoned])
+
+
+def test_an_explanation_has_a_row_for_each_face(portrait, tmp_path):
+    two = np.hstack([portrait[0], portrait[0]])
+    cv2.imwrite(str(tmp_path / "two.png"), two)
+    recognise_image.main([str(tmp_path / "two.png"), "--explain", "--output", str(tmp_path / "out.jpg")])
+    rows = np.vsplit(cv2.imread(str(tmp_path / "out_explained.png")), 2)
+    left, right = (row[:, :288].astype(int) for row in rows)
+    assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.8  # the same face
+    with pytest.raises(InputError, match="leave out --no-images"):
+        recognise_image.main([str(tmp_path / "two.png"), "--explain", "--no-images"])
