@@ -17,6 +17,7 @@ from expressions.console import InputError, first_line
 IMAGE_SUFFIXES = (".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
                   ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 MAX_BYTES = 3 * MAX_PIXELS + (1 << 20)  # of a file: no format needs more for MAX_PIXELS
+HTTP_TIMEOUT = 60  # seconds in which an http:// server must have sent an image
 PASSED_OVER = (".", "output_")  # how hidden names begin, and those that an earlier run wrote
 
 
@@ -34,6 +35,10 @@ def filesystem(path):
     try:
         if is_remote(path):
             import fsspec
+            if "http" in path:
+                import aiohttp
+                options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(HTTP_TIMEOUT)}}
+                fsspec.config.conf |= {"http": options, "https": options}
             yield fsspec.core.url_to_fs(path)
         else:
             yield LOCAL, str(Path(path))
@@ -50,11 +55,13 @@ def read_image(path):
 
     Raises InputError where it cannot be read or has more than MAX_PIXELS pixels.
     """
-    with filesystem(path) as (files, name), files.open(name, "rb") as file:
-        encoded = np.frombuffer(file.read(MAX_BYTES), np.uint8)
-    image = None
+    encoded, image = bytearray(), None
+    as_it_comes = {"block_size": 0} if str(path).startswith("http") else {}  # whatever size the server claims
+    with filesystem(path) as (files, name), files.open(name, "rb", **as_it_comes) as file:
+        while len(encoded) < MAX_BYTES and (part := file.read(1 << 24)):
+            encoded += part
     with contextlib.suppress(cv2.error):  # too many pixels, or more than the memory holds
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # imread fails on letters outside Windows's code page
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)  # imread fails on letters outside Windows's code page
     if image is None or image.ndim != 3:  # OpenCV leaves grey PFM grey
         raise InputError(f"{path} is damaged, no image that OpenCV reads, or has more than {MAX_PIXELS:,} pixels: copy "
                          "it again, convert it to JPEG or PNG, or make it smaller; a video is for recognise_video.py")

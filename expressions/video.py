@@ -27,13 +27,13 @@ BT601, LIMITED_RANGE = 6, 1  # FFmpeg's numbers: OpenCV's colours; where a file 
 
 
 def open_video(path, is_stream=False):
-    """Return an av container, which the caller closes, of a video file or an fsspec address.
+    """Return an av container, which the caller closes, of a video file or an address of FFmpeg or fsspec.
 
-    With `is_stream` it is a live one, at rtsp:// or http:// for example. Raises InputError, also where that is silent.
+    With `is_stream` it is a live one, at rtsp:// for example. Raises InputError, also where an address is silent.
     """
     source, formats, protocols, options = path, FORMATS, "file", {}
-    if is_stream:
-        formats, protocols = f"{FORMATS},{STREAM_FORMATS}", STREAM_PROTOCOLS
+    if is_stream or str(path).startswith(("http://", "https://")):
+        formats, protocols = f"{FORMATS},{STREAM_FORMATS}" if is_stream else FORMATS, STREAM_PROTOCOLS
         options["timeout"] = OPEN_TIMEOUT, READ_TIMEOUT
     else:
         with filesystem(path) as (files, name):

@@ -1,4 +1,5 @@
 """Images of every kind are read upright, found and named, and bad ones refused in a sentence."""
+import contextlib
 import functools
 import http.server
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from expressions import images
 from expressions.console import InputError
 from expressions.images import find_images, is_uniform, output_path, read_image, write_image
 
@@ -128,4 +130,39 @@ def test_images_on_a_web_server_and_in_an_archive_are_found_and_read(tmp_path):
         assert find_images(f"zip://photos/*.jpg::{archive}") == [(f"zip://photos/b.jpg::{archive}", "output_b.jpg")]
         with pytest.raises(InputError, match=f"{web}/none.jpg cannot be opened"):
             read_image(f"{web}/none.jpg")
+        server.shutdown()
+
+
+def test_a_server_that_says_nothing_or_never_ends_is_given_up(monkeypatch):
+    pytest.importorskip("aiohttp", reason="fsspec opens http:// with aiohttp: pip install -r requirements-cluster.txt")
+    over, sent = threading.Event(), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        log_message = over.is_set
+
+        def do_HEAD(self):  # claims a small file
+            self.send_response(200)
+            for header in (("Accept-Ranges", "bytes"), ("Content-Length", "1000")):
+                self.send_header(*header)
+            self.end_headers()
+
+        def do_GET(self):
+            if self.path == "/silent.jpg":
+                over.wait()
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 206 OK\r\nContent-Type: image/jpeg\r\n\r\n")
+                while not over.is_set():
+                    sent.append(self.wfile.write(b"x" * 100_000))
+
+    monkeypatch.setattr(images, "MAX_BYTES", 1 << 20)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        web = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(InputError, match=f"{web}/endless.jpg is damaged"):
+            read_image(f"{web}/endless.jpg")
+        assert sum(sent) < 1 << 26
+        monkeypatch.setattr(images, "HTTP_TIMEOUT", 0.5)
+        with pytest.raises(InputError, match=f"{web}/silent.jpg cannot be opened"):
+            read_image(f"{web}/silent.jpg")
+        over.set()
         server.shutdown()
