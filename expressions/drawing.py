@@ -7,8 +7,8 @@ from expressions.labels import EXPRESSIONS
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LABEL_WIDTH = 240  # pixels of a face whose label has OpenCV's letters in their own size
 SMALL_FACE = 60  # pixels of the width below which a label has no room
-EXPRESSION_COLOURS = dict(zip(EXPRESSIONS, (  # BGR, dark enough for white letters
-    (30, 30, 190), (40, 120, 40), (150, 50, 130), (0, 100, 180), (170, 80, 30), (130, 110, 0), (90, 90, 90))))
+EXPRESSION_COLOURS = dict(zip(EXPRESSIONS, (  # BGR; dark enough for white letters, and told apart by everybody
+    (18, 24, 140), (107, 170, 5), (202, 12, 143), (0, 117, 198), (97, 3, 3), (143, 95, 0), (87, 83, 88))))
 
 
 def draw_text(image, text, baseline, scale, thickness, colour=(255, 255, 255)):

@@ -114,10 +114,12 @@ def plot_timeline(timeline, end, name):
     for track_id, axes in zip(tracks, np.ravel(figure.subplots(len(tracks), 1, sharex=True))):
         points = np.reshape(timeline.get(track_id, [[0] * 8]), (-1, 8))
         points = points[::len(points) // MAX_POINTS + 1]
+        if len(points) == 1:  # which alone has no area
+            points = np.vstack([points, points + np.eye(8)[0] * max(end / MAX_POINTS, 0.04)])
         areas = axes.stackplot(points[:, 0], points[:, 1:].T, colors=colours, linewidth=0.5, edgecolor="white")
         _name_areas(axes, points, 0.06 * end)
         axes.set_ylabel(f"face {track_id}" if timeline else track_id, fontsize=13)
-        axes.set(ylim=(0, 1), xlim=(0, end or 1))
+        axes.set(ylim=(0, 1), xlim=(0, max(end, 0.04)))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.tick_params(labelsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

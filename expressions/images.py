@@ -55,13 +55,13 @@ def read_image(path):
 
     Raises InputError where it cannot be read or has more than MAX_PIXELS pixels.
     """
-    encoded, image = bytearray(), None
+    encoded, image = bytearray(), None  # cv2.imread fails on letters outside Windows's code page
     as_it_comes = {"block_size": 0} if str(path).startswith("http") else {}  # whatever size the server claims
     with filesystem(path) as (files, name), files.open(name, "rb", **as_it_comes) as file:
         while len(encoded) < MAX_BYTES and (part := file.read(1 << 24)):
             encoded += part
     with contextlib.suppress(cv2.error):  # too many pixels, or more than the memory holds
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)  # imread fails on letters outside Windows's code page
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if image is None or image.ndim != 3:  # OpenCV leaves grey PFM grey
         raise InputError(f"{path} is damaged, no image that OpenCV reads, or has more than {MAX_PIXELS:,} pixels: copy "
                          "it again, convert it to JPEG or PNG, or make it smaller; a video is for recognise_video.py")

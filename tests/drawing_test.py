@@ -3,8 +3,16 @@ import itertools
 
 import cv2
 import numpy as np
+import pytest
 
-from expressions.drawing import draw_countdown, draw_faces, draw_label, draw_overlay, draw_probability_bars
+from expressions.drawing import (
+    EXPRESSION_COLOURS,
+    draw_countdown,
+    draw_faces,
+    draw_label,
+    draw_overlay,
+    draw_probability_bars,
+)
 from expressions.recognition import make_face
 
 PROBABILITIES = np.array([0.05, 0.05, 0.1, 0.6, 0.1, 0.05, 0.05], np.float32)
@@ -32,10 +40,27 @@ def test_labels_stay_off_each_other():
 def test_a_box_has_the_colour_of_its_expression_and_surrounds_the_face():
     image = np.zeros((400, 400, 3), np.uint8)
     draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1)])
-    assert (image[200, 100] == (0, 100, 180)).all() and (image[200, 249] == (0, 100, 180)).all()  # happy: orange
+    assert (image[200, 100] == (0, 117, 198)).all() and (image[200, 249] == (0, 117, 198)).all()  # happy: orange
     assert not image[150:240, 130:220].any()
     draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1, expression=0, track_id=12)])
-    assert (image[200, 100] == (30, 30, 190)).all()  # angry: red
+    assert (image[200, 100] == (18, 24, 140)).all()  # angry: red
+
+
+@pytest.mark.parametrize("matrix", [  # Machado, Oliveira and Fernandes 2009, of severity 1, for linear RGB
+    np.eye(3),
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+], ids=["usual sight", "protanopia", "deuteranopia", "tritanopia"])
+def test_the_colours_are_told_apart_by_everybody_and_white_letters_on_them_are_read(matrix):
+    rgb = np.array([*EXPRESSION_COLOURS.values()])[:, ::-1] / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    assert (1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05) >= 3).all()  # WCAG 2.2: contrast of large letters
+    seen = np.clip(linear @ np.transpose(matrix), 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = cv2.cvtColor(np.float32(seen)[None], cv2.COLOR_RGB2LAB)[0]
+    distances = [np.linalg.norm(one - other) for one, other in itertools.combinations(lab, 2)]
+    assert min(distances) > 25  # a difference of 2 is just noticed; before, angry and happy were 7 apart
 
 
 def test_a_bar_is_as_long_as_its_probability():

@@ -62,4 +62,8 @@ def test_the_timeline_stacks_probabilities_of_each_face_and_names_what_has_room(
         assert angry[:, 0].min() == 2 and 4.8 < angry[:, 0].max() < 5 and angry[:, 1].max() == 1
         assert figure.axes[1].get_xlim() == (0, end) and texts(figure.axes[1]) == names
     assert figure.axes[1].xaxis.get_major_formatter()(60.0, 0) == "0:01:00"
+    single = figures.plot_timeline({1: points[:1]}, 0, "image.mp4")
+    single.canvas.draw()
+    inside = np.asarray(single.canvas.buffer_rgba())[150:200, 200:1300, :3]
+    assert (inside == (140, 24, 18)).all(axis=2).mean() > 0.9  # angry
     assert figures.plot_timeline({}, 0, "none.mp4").axes[0].get_ylabel() == "no face"
