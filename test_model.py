@@ -4,7 +4,8 @@ Reads models/model.json and models/model.weights.h5, and from data/ modXtest.npy
 modvtest.npy where there is one.
 Writes truey.npy int (n,), predy.npy int (n,) and predp.npy float32 (n, 7) into data/, the true
 expressions, the most probable ones, and the probabilities of all seven, and truey.sha256,
-which tells that they belong together; reliability.png, whether confidence matches accuracy.
+which tells that they belong together; reliability.png, whether confidence matches accuracy, and
+mistakes.png, the surest mistakes and the least sure hits of each expression.
 
 $ python test_model.py
 $ python test_model.py --data data/sample
@@ -35,21 +36,24 @@ def main(argv=None):
 
     from expressions import figures
     table = evaluation.calibration_table(y_true, y_prob)
-    with replace_when_whole(args.data / "reliability.png") as [temporary]:
-        figures.plot_reliability(table).savefig(temporary, dpi=100)
-    report(faces, y_true, y_pred, table)
+    with replace_when_whole(args.data / "reliability.png", args.data / "mistakes.png") as (reliability, mistakes):
+        figures.plot_reliability(table).savefig(reliability, dpi=100)
+        figures.plot_mistakes(faces, y_true, y_prob).savefig(mistakes, dpi=100)
+    report(faces, y_true, y_prob, table)
     if votes is not None:
         majority = evaluation.majority_vote(votes)
         counted = (majority >= 0) & (majority <= len(EXPRESSIONS))  # contempt, too, though the network cannot say it
         print(f"accuracy {(y_pred == majority)[counted].mean():.2%} on the {counted.sum():,} faces with a majority of "
               "FER+'s votes for one of eight expressions, counted against that majority")
-    print(f"wrote truey.npy, predy.npy and predp.npy ({len(faces):,} faces) and reliability.png to {args.data}")
+    print(f"wrote truey.npy, predy.npy and predp.npy ({len(faces):,} faces), reliability.png and mistakes.png to "
+          f"{args.data}")
 
 
-def report(faces, y_true, y_pred, table):
-    """Print how good predictions int (n,) are; `table` is their evaluation.calibration_table."""
-    from sklearn.metrics import classification_report, f1_score, recall_score
+def report(faces, y_true, y_prob, table):
+    """Print how good probabilities float (n, 7) are; `table` is their evaluation.calibration_table."""
+    from sklearn.metrics import classification_report, f1_score, recall_score, top_k_accuracy_score
 
+    y_pred = y_prob.argmax(axis=1)
     if uniform := fer2013.is_uniform(faces).sum():
         print(f"{uniform:,} test faces are one flat colour; their predictions are meaningless")
     labels = range(len(EXPRESSIONS))
@@ -57,6 +61,7 @@ def report(faces, y_true, y_pred, table):
     accuracy = (y_true == y_pred).mean()
     recall = recall_score(y_true, y_pred, average="macro", zero_division=0)
     print(f"top-1 accuracy {accuracy:.2%} ± {evaluation.margin(accuracy, len(y_true)):.1%} (95 % interval)")
+    print(f"top-2 accuracy {top_k_accuracy_score(y_true, y_prob, k=2, labels=labels):.2%}")
     print(f"mean recall of the expressions {recall:.2%}")
     print(f"macro F1 {f1_score(y_true, y_pred, labels=labels, average='macro', zero_division=0):.4f}")
     print(f"expected calibration error {evaluation.expected_calibration_error(table):.4f} ({evaluation.BINS} bins)")

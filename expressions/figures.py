@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from expressions.drawing import EXPRESSION_COLOURS
-from expressions.evaluation import expected_calibration_error
+from expressions.evaluation import expected_calibration_error, margin
 from expressions.labels import EXPRESSIONS, SPLITS
 
 BLUE, YELLOW, RED, GREY = "#4477aa", "#ccbb44", "#ee6677", "#bbbbbb"  # Paul Tol's, told apart by colour-blind people
@@ -41,6 +41,27 @@ def plot_samples(faces, labels, columns=12, seed=0):
         for axes, index in zip(row, random.permutation(np.flatnonzero(labels == label))[:columns]):
             axes.imshow(faces[index, ..., 0], cmap="gray", vmin=0, vmax=255)
         row[0].set_ylabel(EXPRESSIONS[label], rotation=0, ha="right", va="center", fontsize=15)
+    return figure
+
+
+def plot_mistakes(faces, y_true, y_prob, columns=6):
+    """Return a figure with a row for each true expression: its surest mistakes, and right of them its least sure hits.
+
+    faces are uint8 (n, 48, 48, 1), y_true int (n,), y_prob float (n, 7).
+    """
+    y_pred, confidence = y_prob.argmax(axis=1), y_prob.max(axis=1)
+    figure = Figure(figsize=(2 * columns + 4, 1.3 * len(EXPRESSIONS) + 0.6), layout="constrained")
+    for part, title, is_shown, sign in zip(figure.subfigures(1, 2), ("surest mistakes: taken for …", "least sure hits"),
+                                           (y_pred != y_true, y_pred == y_true), (-1, 1)):
+        part.suptitle(title, fontsize=16)
+        for label, row in enumerate(part.subplots(len(EXPRESSIONS), columns)):
+            rows = np.flatnonzero(is_shown & (y_true == label))
+            for axes in row:
+                axes.set(xticks=[], yticks=[], frame_on=False)
+            for axes, index in zip(row, rows[np.argsort(sign * confidence[rows])]):
+                axes.imshow(faces[index, ..., 0], cmap="gray", vmin=0, vmax=255)
+                axes.set_title(f"{EXPRESSIONS[y_pred[index]]} {confidence[index]:.0%}", fontsize=11)
+            row[0].set_ylabel(EXPRESSIONS[label], rotation=0, ha="right", va="center", fontsize=15)
     return figure
 
 
@@ -87,14 +108,16 @@ def plot_reliability(table):
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 1 / len(table)
     middles = (table.index.to_numpy() + 0.5) * width
-    axes.bar(middles, table.accuracy, width, color=BLUE, edgecolor="white", label="accuracy")
+    axes.bar(middles, table.accuracy, width, color=BLUE, edgecolor="white", label="accuracy, with its 95 % interval",
+             yerr=margin(table.accuracy, table.faces), error_kw={"elinewidth": 1, "ecolor": "black"})
     axes.plot((0, 1), (0, 1), color=RED, linestyle="--", label="confidence = accuracy")
     axes.plot(table.probability, table.probability, "o", color=RED, markersize=4, label="mean confidence")
     axes.set_title(f"expected calibration error {expected_calibration_error(table):.3f}", fontsize=14)
     axes.set_ylabel("accuracy", fontsize=12)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(fontsize=11, loc="upper left")
-    below.bar(middles, table.faces, width, color=GREY, edgecolor="white")
+    below.bar_label(below.bar(middles, table.faces, width, color=GREY, edgecolor="white"), fmt="{:,.0f}", fontsize=9)
+    below.margins(y=0.2)
     below.set_ylabel("faces", fontsize=12)
     below.set_xlabel("confidence: the probability of the most probable expression", fontsize=12)
     below.xaxis.set_major_formatter(PercentFormatter(1))

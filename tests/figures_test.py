@@ -38,6 +38,18 @@ def test_samples_show_each_expression_in_its_row(small_set):
         assert shown == {bytes(face[..., 0]) for face in small_set[0][small_set[1] == label]}
 
 
+def test_the_surest_mistakes_and_the_least_sure_hits_come_first(small_set):
+    faces = small_set[0][:5]
+    y_prob = np.full((5, 7), 0.01)
+    for row, (label, probability) in enumerate([(3, 0.6), (3, 0.9), (0, 0.5), (0, 0.4), (6, 0.8)]):
+        y_prob[row, label] = probability
+    mistakes, hits = figures.plot_mistakes(faces, np.array([0, 0, 0, 0, 6]), y_prob).subfigs
+    assert [axes.get_title() for axes in mistakes.axes[:3]] == ["happy 90%", "happy 60%", ""]
+    assert [axes.get_title() for axes in hits.axes[:3]] == ["angry 40%", "angry 50%", ""]
+    np.testing.assert_array_equal(hits.axes[0].images[0].get_array(), faces[3, ..., 0])
+    assert hits.axes[36].get_title() == "neutral 80%" and mistakes.axes[36].get_ylabel() == "neutral"
+
+
 def test_curves_draw_the_history():
     history = pd.DataFrame({"epoch": [1, 2], "size": [32, 48], "loss": [2.0, 1.0], "accuracy": [0.2, 0.6],
                             "val_loss": [1.9, 1.1], "val_accuracy": [0.3, 0.5]})

@@ -22,15 +22,18 @@ def test_it_writes_and_prints_what_the_network_says_of_the_test_faces(chain):
     right = sum(int(one == other) for one, other in zip(y_true, y_pred))
     for line in (f"top-1 accuracy {right / 7:.2%} ± ", f"macro F1 {f1_score(y_true, y_pred, average='macro'):.4f}",
                  f"mean recall of the expressions {right / 7:.2%}",  # one face of each
-                 "wrote truey.npy, predy.npy and predp.npy (7 faces) and reliability.png"):
+                 "wrote truey.npy, predy.npy and predp.npy (7 faces), reliability.png and mistakes.png"):
         assert line in texts["test_model"]
-    assert (folder / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("reliability.png", "mistakes.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_mean_recall_counts_each_expression_alike(small_set, capsys):
-    y_true, y_pred = np.array([3, 3, 3, 3, 1, 1]), np.array([3, 3, 3, 3, 1, 3])
-    test_model.report(small_set[0][:6], y_true, y_pred, calibration_table(y_true, np.eye(7)[y_pred]))
-    assert "mean recall of the expressions 75.00%" in capsys.readouterr().out  # (4/4 + 1/2) / 2
+    y_true, y_prob = np.array([3, 3, 3, 3, 1, 1]), np.eye(7)[[3, 3, 3, 3, 1, 3]]
+    y_prob[5, 1] = 0.9  # the true one comes second
+    test_model.report(small_set[0][:6], y_true, y_prob, calibration_table(y_true, y_prob))
+    text = capsys.readouterr().out
+    assert "mean recall of the expressions 75.00%" in text and "top-2 accuracy 100.00%" in text  # (4/4 + 1/2) / 2
 
 
 def test_votes_are_counted_the_ferplus_way_too(chain, tmp_path, capsys):
