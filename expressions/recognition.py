@@ -88,7 +88,7 @@ def _load_recogniser(models, detector, min_score, thread):
 
 
 def choose_detector(name):
-    """Return `name`, or for None yunet where its file is; for yunet fetch its file once, or say why, and take haar."""
+    """Return `name`, for None yunet if its file is there; to get yunet fetch its file, or say why not and take haar."""
     if name == "yunet" and not yunet.PATH.is_file():
         try:
             yunet.fetch()
