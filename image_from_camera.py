@@ -47,7 +47,7 @@ def parse_arguments(argv):
 
 
 def take_picture(source, seconds, has_window):
-    """Return the frame at a countdown's end, at a press of space, or a video's last; None after q. Raises InputError."""
+    """Return the frame at a countdown's end, at a space, or a video's last; None after q. Raises InputError."""
     image, key, seconds_left = None, "", seconds
     with contextlib.closing(camera.watch(source)) as items:
         for item in items:
