@@ -183,7 +183,7 @@ def save_dataset(folder, faces, labels, splits, votes=None):
 
 
 def load_dataset(folder):
-    """Load what save_dataset wrote: faces uint8 (N, 48, 48, 1), labels, splits, votes or None. Raises InputError."""
+    """Load save_dataset's faces uint8 (N, 48, 48, 1), labels, splits (N,), votes (N, 10) or None. Raises InputError."""
     faces, one_hot, splits, votes = load_arrays(folder, DATASET, "run preprocessing.py", optional=DATASET[3:])
     return faces, one_hot.argmax(axis=1), splits, votes
 

@@ -77,7 +77,10 @@ def vote_probabilities(votes, labels, rows):
 
 
 def distillation_targets(targets, faces, teachers):
-    """Blend targets float32 (n, 7) with Keras teachers' predictions (born-again networks, Furlanello et al. 2018)."""
+    """Blend targets (n, 7) with the teachers' predictions (born-again networks, Furlanello et al. 2018).
+
+    The mean over the teachers, Keras models, and over faces (n, 48, 48, 1) and their mirror images. float32 (n, 7).
+    """
     predictions = [predict(teacher, view) for teacher in teachers for view in (faces, faces[:, :, ::-1])]
     return np.float32((1 - DISTILLATION_WEIGHT) * targets + DISTILLATION_WEIGHT * np.mean(predictions, axis=0))
 
