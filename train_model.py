@@ -82,7 +82,7 @@ def prepare(args, settings):
         labels = targets.argmax(axis=1)
         validation &= known & (targets.max(axis=1) > 0.5)
     print(f"training on {rows.sum():,} of {(splits == TRAINING).sum():,} Training faces (without uniform ones, copies "
-          f"of others' faces and those without an expression); validating on {validation.sum():,}")
+          f"of other splits' faces and those without an expression); validating on {validation.sum():,}")
     return (faces[rows], targets[rows]), (faces[validation], labels[validation])
 
 
