@@ -20,9 +20,9 @@ import cv2
 from expressions import camera
 from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
-from expressions.drawing import draw_countdown, draw_faces
+from expressions.drawing import draw_countdown
 from expressions.images import is_uniform, output_path, with_writable_suffix, write_image
-from expressions.recognition import add_detector_arguments, face_row, recogniser_of
+from expressions.recognition import add_detector_arguments, cached_recogniser, recognise_file
 from expressions.tables import safe_cell
 
 TITLE = "space takes the picture - q quits"
@@ -47,10 +47,7 @@ def parse_arguments(argv):
 
 
 def take_picture(source, seconds, has_window):
-    """Return the frame at the end of a countdown, or the last one of a shorter video; None if the user quits.
-
-    With a window it shows what the camera sees, and is over at a press of space. Raises InputError.
-    """
+    """Return the frame at a countdown's end, at a space, or a video's last; None after q. Raises InputError."""
     image, key, seconds_left = None, "", seconds
     with contextlib.closing(camera.watch(source)) as items:
         for item in items:
@@ -71,7 +68,8 @@ def take_picture(source, seconds, has_window):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    recogniser = recogniser_of(args)  # says at once if it cannot be loaded
+    recognition = args.models, args.detector, args.min_score
+    cached_recogniser(*recognition)  # says at once if it cannot be loaded
     has_window = not args.now and camera.can_show()
     if not args.now and not has_window:
         print_status("there is no display for a preview: taking the picture now", args.quiet)
@@ -82,11 +80,8 @@ def main(argv=None):
         print_status("no picture was taken", args.quiet)
         return
     write_image(args.output, image)
-    faces = recogniser(image)
-    rows = [[safe_cell(args.output), *face_row(number, face)] for number, face in enumerate(faces, start=1)]
-    csv.writer(sys.stdout, lineterminator="\n").writerows(row[:8] for row in rows)
-    draw_faces(image, faces)
-    write_image(args.recognised, image)
+    faces, image = recognise_file((args.output, args.recognised), *recognition, keep_image=True)
+    csv.writer(sys.stdout, lineterminator="\n").writerows([safe_cell(args.output), *row[:7]] for row in faces)
     print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(faces), 'face')}", args.quiet)
     if args.show:
         camera.show_image(image, args.output.name, args.recognised)

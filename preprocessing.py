@@ -42,8 +42,7 @@ def main(argv=None):
     if args.sample:
         sample.write_sample(args.source)
     if not args.source.exists():
-        raise InputError(f"{args.source} is not there: the README says where to get it; "
-                         "give its path if it is elsewhere, or try --sample")
+        raise InputError(f"{args.source} is not there: the README says where to get it; give its path, or try --sample")
     print_status(f"reading {args.source}")
     faces, labels, splits = (fer2013.read_folder if args.source.is_dir() else fer2013.read_csv)(args.source)
     votes = fer2013.read_ferplus(args.ferplus, splits) if args.ferplus else None
@@ -60,8 +59,7 @@ def main(argv=None):
         figures.plot_distribution(table).savefig(bars, dpi=120)
         figures.plot_samples(faces, labels).savefig(sheet, dpi=100)
     print(table.to_string())
-    for sentence in fer2013.duplicate_report(faces, splits):
-        print(sentence)
+    print(*fer2013.duplicate_report(faces, splits), sep="\n")
     if votes is not None:
         agree = (votes[:, :len(EXPRESSIONS)].argmax(axis=1) == labels).mean()
         print(f"FER+: on {agree:.0%} of the faces most votes go to the label of FER2013")

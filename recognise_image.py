@@ -23,6 +23,8 @@ import os
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from expressions import workers, yunet
 from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
@@ -44,15 +46,11 @@ def main(argv=None):
         table = args.table and stack.enter_context(open_table(args.table, IMAGE_COLUMNS, args.resume))
         todo = [task for task in tasks if not (table and safe_cell(task[0]) in table.done)]
         answers = stack.enter_context(contextlib.closing(recognise_all(args, todo)))
-        hide_progress = contextlib.nullcontext
-        if len(todo) > 1:
-            from tqdm import tqdm  # takes a tenth of a second, for which one image need not wait
-            answers = tqdm(answers, total=len(todo), unit=" images", disable=args.quiet or None)
-            hide_progress = tqdm.external_write_mode
+        progress = tqdm(answers, total=len(todo), unit=" images", disable=args.quiet or len(todo) < 2 or None)
         n_before = len(tasks) - len(todo)
         try:
-            for task, answer in answers:
-                with hide_progress():
+            for task, answer in progress:
+                with tqdm.external_write_mode():
                     results.append(keep(args, table, task, answer))
         except KeyboardInterrupt:  # the rows so far are worth having
             raise KeyboardInterrupt(f"{pluralise(n_before + len(results), 'image')} done and written; run it again "
@@ -63,8 +61,7 @@ def main(argv=None):
 def parse_arguments(argv):
     parser = script_parser(__doc__)
     parser.add_argument("images", nargs="*", help="image files, folders, patterns or addresses (default: a portrait)")
-    parser.add_argument("--output", default="", help="the file to write, or for several images the folder (default: "
-                        "this one)")
+    parser.add_argument("--output", default="", help="the file to write, for several images the folder (default: here)")
     add_table_argument(parser, "per face, or for an image without one")
     parser.add_argument("--no-images", "--no-pictures", action="store_true", help="write no images, only rows")
     parser.add_argument("--explain", action="store_true", help="write a second image, output_<name>_explained.png: for "
@@ -114,10 +111,7 @@ def recognise_all(args, tasks):
 
 
 def keep(args, table, task, answer):
-    """Print and show what recognise_file has found, add it to the table, and return the number of faces.
-
-    Returns a sentence where the image could not be read.
-    """
+    """Print, show and add to the table what recognise_file found; return the number of faces, or why there is none."""
     (path, output), cell, no_face = task, safe_cell(task[0]), [""] * len(FACE_COLUMNS)
     if isinstance(answer, InputError):
         sentence = str(answer) if path in str(answer) else f"{path}: {answer}"

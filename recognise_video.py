@@ -19,7 +19,7 @@ from tqdm import tqdm
 from expressions.artifacts import refuse_overwriting, replace_when_whole
 from expressions.console import InputError, pluralise, print_status, printable, run, script_parser
 from expressions.drawing import draw_faces
-from expressions.recognition import add_detector_arguments, face_row, recogniser_of
+from expressions.recognition import Recogniser, add_detector_arguments, face_row
 from expressions.tables import STDOUT, VIDEO_COLUMNS, add_table_argument, open_table
 from expressions.tracking import recognise_frames
 from expressions.video import frame_rate, open_video, prefetch, read_video, video_writer
@@ -61,7 +61,7 @@ def recognise(args, recogniser, video, writer):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    recogniser = recogniser_of(args)  # says at once if it cannot be loaded
+    recogniser = Recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
     n_frames, n_faces, timeline, ended_by = 0, 0, collections.defaultdict(list), None
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video))

@@ -58,17 +58,16 @@ def parse(argv):
     return args
 
 
-def settings_of(args, checkpoint):
-    """Return the settings of this run, with --resume those of the checkpoint. Raises InputError."""
-    settings = {"epochs": args.epochs, "quick": args.quick, "batch_size": args.batch_size, "seed": args.seed,
-                "labels": args.labels, "after": [str(folder.resolve()) for folder in args.after],
-                "data": read_stamp(args.data / "fdataX.sha256")}
-    if args.resume:
-        data, settings = settings["data"], training.read_checkpoint(checkpoint)[0]
-        if settings["data"] != data:
-            raise InputError(f"{checkpoint} was made from other faces than those in {args.data}: "
-                             "run train_model.py without --resume")
-    return settings
+def begin(args, checkpoint):
+    """Return settings, history and variables to train on from, with --resume the checkpoint's. Raises InputError."""
+    data = read_stamp(args.data / "fdataX.sha256")
+    if not args.resume:
+        return {"epochs": args.epochs, "quick": args.quick, "batch_size": args.batch_size, "seed": args.seed,
+                "labels": args.labels, "after": [str(folder.resolve()) for folder in args.after], "data": data}, [], ()
+    settings, history, variables = training.read_checkpoint(checkpoint)
+    if settings["data"] != data:
+        raise InputError(f"{checkpoint} was made from other faces than those in {args.data}: leave out --resume")
+    return settings, history, variables
 
 
 def prepare(args, settings):
@@ -82,11 +81,8 @@ def prepare(args, settings):
     if settings["labels"] == "ferplus":
         labels = targets.argmax(axis=1)
         validation &= known & (targets.max(axis=1) > 0.5)
-    if not rows.any() or not validation.any():
-        raise InputError(f"{args.data} holds no faces to train on or to validate on: run preprocessing.py again")
-    print(f"training on {rows.sum():,} of {(splits == TRAINING).sum():,} Training faces (without uniform ones, "
-          "duplicates of validation and test faces, and faces without an expression); "
-          f"validating on {validation.sum():,}")
+    print(f"training on {rows.sum():,} of {(splits == TRAINING).sum():,} Training faces (without uniform ones, copies "
+          f"of other splits' faces and those without an expression); validating on {validation.sum():,}")
     return (faces[rows], targets[rows]), (faces[validation], labels[validation])
 
 
@@ -103,14 +99,11 @@ def adapt(args):
 
 
 def make_room(folder, model=None, faces=None, labels=None):
-    """Return the folder for a new model: this one, out of which the model before is copied, or a new one in it.
-
-    A new one if the model before is better than `model` on the validation faces.
-    """
+    """Return where a new model goes: `folder`, of which before_<date> is a copy, or new_<date> in it if it is worse."""
     names = [name for name in [*read_stamp(folder / model_files.STAMP), model_files.STAMP] if (folder / name).exists()]
-    date = f"{datetime.datetime.now():%Y%m%d_%H%M%S}"
     if not names:
         return folder
+    date = f"{datetime.datetime.now():%Y%m%d_%H%M%S}"
     if model:
         try:
             before = model_files.load_model(folder)
@@ -132,25 +125,24 @@ def make_room(folder, model=None, faces=None, labels=None):
 def train(args):
     """Train a model as the arguments say, and write it."""
     checkpoint = args.models / "checkpoint.npz"
-    settings = settings_of(args, checkpoint)
+    settings, history, variables = begin(args, checkpoint)
     (faces, targets), validation = prepare(args, settings)
     shares = targets.mean(axis=0)
     args.models.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=args.models).close()  # whether it can be written to, before hours of training
     model_files.import_keras()
     teachers = [model_files.load_model(Path(folder)) for folder in settings["after"]]
-    test_faces = fer2013.export_test_split(args.data)
+    fer2013.export_test_split(args.data)
     try:
         if teachers:
             targets = training.distillation_targets(targets, faces, teachers)
-        model, history = training.train((faces, targets), validation, settings, checkpoint, args.resume,
-                                        teachers[-1].get_weights() if teachers else None)
+            variables = variables or teachers[-1].get_weights()
+        model = training.train((faces, targets), validation, settings, checkpoint, history, variables)
     except KeyboardInterrupt:
-        kept, done, _ = training.read_checkpoint(checkpoint) if checkpoint.exists() else (None, (), ())
-        if kept != settings:
+        if not history:
             raise
-        raise KeyboardInterrupt(f"{len(done)} of {pluralise(settings['epochs'], 'epoch')} are kept, and the model is "
-                                "as it was; give the same command with --resume to go on") from None
+        raise KeyboardInterrupt(f"{len(history)} of {pluralise(settings['epochs'], 'epoch')} are kept, and the model "
+                                "is as it was; give the same command with --resume to go on") from None
     power = training.adjust_prior(model, *validation, shares)
     temperature = training.calibrate(model, *validation)
     print(f"adjusted to rare expressions (power {power:.2f}) and calibrated (temperature {temperature:.2f}) on the "
@@ -167,7 +159,7 @@ def train(args):
     checkpoint.unlink(missing_ok=True)
     print(f"wrote {', '.join(read_stamp(folder / model_files.STAMP))} and {model_files.STAMP} to {folder}: "
           f"accuracy {history[-1]['val_accuracy']:.2%} on the {len(validation[0]):,} validation faces")
-    print(f"wrote the {test_faces:,} test faces, modXtest.npy and modytest.npy, to {args.data}")
+    print(f"wrote the test faces, modXtest.npy and modytest.npy, to {args.data}")
 
 
 def main(argv=None):

@@ -22,7 +22,7 @@ from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, positive_int, print_status, run, script_parser
 from expressions.drawing import draw_faces, draw_overlay, draw_probability_bars
 from expressions.images import is_uniform, write_image
-from expressions.recognition import add_detector_arguments, face_row, recogniser_of
+from expressions.recognition import Recogniser, add_detector_arguments, face_row
 from expressions.tables import VIDEO_COLUMNS, add_table_argument, open_table
 from expressions.tracking import Tracker
 
@@ -42,8 +42,7 @@ def parse_arguments(argv):
     refuse_overwriting(filter(None, (args.record, args.table)), [args.source])
     args.has_window = camera.can_show()
     if not (args.has_window or args.record or args.table):
-        raise InputError("there is no display to open a window on: give --record FILE.mp4 or --table FILE "
-                         "and look at the file later")
+        raise InputError("there is no display to open a window on: give --record FILE.mp4 or --table FILE")
     return args
 
 
@@ -55,7 +54,7 @@ class LiveSession:
 
     def __init__(self, args, table, recorder):
         self.args, self.table, self.recorder = args, table, recorder
-        self.process = Tracker(recogniser_of(args)).process
+        self.process = Tracker(Recogniser(args.models, args.detector, args.min_score)).process
         self.n_frames, self.seconds = 0, 0  # taken so far, and the time of the newest
         self.times = collections.deque(maxlen=30)  # of the last frames, in seconds
         self.writer, self.is_paused, self.shows_keys = None, False, False

@@ -86,15 +86,11 @@ def require_same_run(stamp, remedy, ignored=()):
     changed = [name for name, digest in read_stamp(stamp).items() if name not in ignored
                and (stamp.parent / name).is_file() and _sha256(stamp.parent / name) != digest]
     if changed:
-        raise InputError(f"{' and '.join(changed)} changed since {stamp} was written, or came from another run: "
-                         f"{remedy}")
+        raise InputError(f"{' and '.join(changed)} changed since {stamp} was written, or is of another run: {remedy}")
 
 
 def save_arrays(folder, arrays, inputs=()):
-    """Write {file name: array} and a stamp named after the first, which also names the `inputs`; return the names.
-
-    Where an array is None, the file of an earlier run is removed.
-    """
+    """Write {file name: array}, or remove it for None, and a stamp that also names the `inputs`; return the names."""
     writers = {name: functools.partial(np.save, arr=array) for name, array in arrays.items() if array is not None}
     save_together(folder, Path(next(iter(arrays))).with_suffix(".sha256"), writers, inputs)
     for name in arrays.keys() - writers.keys():
@@ -103,10 +99,7 @@ def save_arrays(folder, arrays, inputs=()):
 
 
 def load_arrays(folder, names, remedy, optional=()):
-    """Return the arrays that save_arrays wrote under these names; of the `optional` ones None for what is not there.
-
-    Raises InputError, with the remedy, where a file is missing, damaged or of another run.
-    """
+    """Return what save_arrays wrote by these names, None for `optional` ones that are not there. Raises InputError."""
     require_same_run((folder / names[0]).with_suffix(".sha256"), remedy)
     arrays = []
     for name in names:

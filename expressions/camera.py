@@ -26,8 +26,7 @@ def open_camera(source):
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the sentence below says more
     capture = cv2.VideoCapture(int(source[:9]))  # as many digits as OpenCV takes
     if not capture.isOpened():
-        raise InputError(f"camera {source} does not open: plug it in, close other programs that use it, "
-                         "or give another number, a video file or an address")
+        raise InputError(f"camera {source} does not open: plug it in, close what else uses it, or give another source")
     return iter(capture.read, (False, None))  # read gives (True, frame) until none comes
 
 

@@ -15,6 +15,8 @@ FER2013_SHA256 = "9631e285f959a067332002e8153d0607d812894f06b08213da1d809a15afa9
 FERPLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral",  # as EXPRESSIONS
                    "contempt", "unknown", "NF")  # NF: not a face
 FOLDER_SPLITS = {"train": TRAINING, "validation": PUBLIC_TEST, "val": PUBLIC_TEST, "test": PRIVATE_TEST}
+DATASET = ("fdataX.npy", "flabels.npy", "fusage.npy", "fvotes.npy")  # faces, one-hot labels, splits, votes
+TEST_SPLIT = ("modXtest.npy", "modytest.npy", "modvtest.npy")  # faces, one-hot labels, votes
 ROWS_AT_ONCE = 2000  # of the CSV, 18 MB of text
 
 
@@ -31,14 +33,12 @@ def read_csv(path):
         for table in pd.read_csv(_open_csv(path), chunksize=ROWS_AT_ONCE, skipinitialspace=True, dtype=str,
                                  keep_default_na=False):
             if table.empty or not {"pixels", "emotion"} <= set(table):
-                raise ValueError("it has no rows with the columns emotion and pixels, as fer2013.csv, "
-                                 "icml_face_data.csv and train.csv have")
+                raise ValueError("it has no rows with the columns emotion and pixels")
             usages = table.get("Usage", [SPLITS[TRAINING]] * len(table))
             rows += [_parse_row(number, *fields) for number, fields in enumerate(
                 zip(table.emotion, table.pixels, usages), len(rows) + 1)]
     except Exception as error:  # pandas and the packers raise whatever they stumble over
-        raise InputError(f"{path} is not a whole CSV of FER2013 ({first_line(error)}): "
-                         "mend it or download it again") from None
+        raise InputError(f"{path} is not a whole CSV of FER2013 ({first_line(error)}): download it again") from None
     faces, labels, splits = _columns(rows)
     return faces, labels, splits if "Usage" in table else None
 
@@ -73,8 +73,7 @@ def _parse_row(number, emotion, pixels, usage):
 def read_folder(folder):
     """Read face images from train|validation|test/<expression>/*.png or *.jpg, in grey and at 48 x 48 pixels.
 
-    Folders of expressions have the names of EXPRESSIONS, or 0 to 6. Returns faces, labels and splits like read_csv.
-    Raises InputError.
+    Expressions are called as in EXPRESSIONS, or 0 to 6. Returns what read_csv returns. Raises InputError.
     """
     names, rows = [*EXPRESSIONS, *"0123456"], []
     for path in sorted(folder.glob("*/*/*")):
@@ -90,16 +89,14 @@ def read_folder(folder):
         face = cv2.resize(face, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
         rows.append((face[..., None], names.index(name) % len(EXPRESSIONS), split))
     if not rows:
-        raise InputError(f"{folder} holds no train|validation|test/<expression>/*.png or *.jpg: "
-                         "give the folder above train and test")
+        raise InputError(f"{folder} holds no train|validation|test/<expression>/*.png or *.jpg: give the folder above")
     return _columns(rows)
 
 
 def read_ferplus(path, splits):
     """Read FER+'s votes from fer2013new.csv, uint8 (N, 10), columns as FERPLUS_COLUMNS.
 
-    It has a row for each row of fer2013.csv; `splits` uint8 (N,) or None shows whether they belong together. Raises
-    InputError.
+    Its rows are those of fer2013.csv, which `splits` uint8 (N,) or None must agree with. Raises InputError.
     """
     import pandas as pd
 
@@ -182,40 +179,30 @@ def class_counts(labels, splits):
 def save_dataset(folder, faces, labels, splits, votes=None):
     """Write fdataX.npy, flabels.npy (one-hot), fusage.npy and, with votes, fvotes.npy; return their names."""
     one_hot = np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels]
-    return save_arrays(folder, {"fdataX.npy": faces, "flabels.npy": one_hot, "fusage.npy": splits,
-                                "fvotes.npy": votes})
+    return save_arrays(folder, dict(zip(DATASET, (faces, one_hot, splits, votes))))
 
 
 def load_dataset(folder):
-    """Load what save_dataset wrote: faces uint8 (N, 48, 48, 1), labels (N,), splits (N,), votes (N, 10) or None.
-
-    Raises InputError where a file is missing, damaged or of another run.
-    """
-    names = "fdataX.npy", "flabels.npy", "fusage.npy", "fvotes.npy"
-    faces, one_hot, splits, votes = load_arrays(folder, names, "run preprocessing.py", optional=["fvotes.npy"])
+    """Load save_dataset's faces uint8 (N, 48, 48, 1), labels, splits (N,), votes (N, 10) or None. Raises InputError."""
+    faces, one_hot, splits, votes = load_arrays(folder, DATASET, "run preprocessing.py", optional=DATASET[3:])
     return faces, one_hot.argmax(axis=1), splits, votes
 
 
 def export_test_split(folder):
-    """Write PrivateTest's faces, labels and votes as modXtest.npy, modytest.npy and modvtest.npy; return the count."""
+    """Write PrivateTest's faces, labels and votes as modXtest.npy, modytest.npy and modvtest.npy."""
     faces, labels, splits, votes = load_dataset(folder)
     test = splits == PRIVATE_TEST
-    one_hot = np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels[test]]
-    save_arrays(folder, {"modXtest.npy": faces[test], "modytest.npy": one_hot,
-                         "modvtest.npy": None if votes is None else votes[test]},
-                inputs=["fdataX.npy", "flabels.npy", "fusage.npy"])
-    return int(test.sum())
+    arrays = faces[test], np.eye(len(EXPRESSIONS), dtype=np.uint8)[labels[test]], None if votes is None else votes[test]
+    save_arrays(folder, dict(zip(TEST_SPLIT, arrays)), inputs=DATASET[:3])
 
 
 def load_test_split(folder):
     """Load the test faces uint8 (n, 48, 48, 1), their labels (n,) and votes uint8 (n, 10) or None.
 
-    They are exported first where only preprocessing.py was run: nobody need train to measure the shipped model.
-    Raises InputError.
+    Where only preprocessing.py was run they are exported first, to measure the shipped model. Raises InputError.
     """
     if not (folder / "modXtest.npy").exists():
         export_test_split(folder)
-    faces, one_hot, votes = load_arrays(
-        folder, ("modXtest.npy", "modytest.npy", "modvtest.npy"),
-        "run train_model.py, or, to test the model as it is, remove modXtest.npy", optional=["modvtest.npy"])
+    remedy = "run train_model.py, or, to test the model as it is, remove modXtest.npy"
+    faces, one_hot, votes = load_arrays(folder, TEST_SPLIT, remedy, optional=TEST_SPLIT[2:])
     return faces, one_hot.argmax(axis=1), votes

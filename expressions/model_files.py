@@ -33,8 +33,7 @@ def import_keras():
             os.dup2(nowhere.fileno(), 2)
         import keras
     except (ImportError, ValueError) as error:
-        raise InputError(f"Keras or its backend is not there ({first_line(error)}): "
-                         "pip install -r requirements.txt, or give another KERAS_BACKEND") from None
+        raise InputError(f"no Keras, or no backend ({first_line(error)}): pip install -r requirements.txt") from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -50,15 +49,11 @@ def save_model(model, folder, extra=None):
     if not all(np.isfinite(values).all() for values in model.get_weights()):
         raise InputError(f"not all weights are numbers, so {folder} was left as it was: train the network again")
     onnx_file, tree = to_onnx(model), {**json.loads(model.to_json()), "expressions": EXPRESSIONS}
-    for layer in tree["config"]["layers"]:  # without initial values, which the weights replace
-        layer["config"] = {name: value for name, value in layer["config"].items()
-                           if value is not None and not name.endswith("_initializer")}
-    writers = {
+    save_together(folder, STAMP, {
         "model.json": lambda path: path.write_text(json.dumps(tree, indent=1) + "\n", "utf-8", newline="\n"),
         "model.weights.h5": model.save_weights,
         "model.onnx": lambda path: path.write_bytes(onnx_file),
-        **(extra or {})}
-    save_together(folder, STAMP, writers)
+        **(extra or {})})
 
 
 def load_model(folder=MODELS):
@@ -68,8 +63,7 @@ def load_model(folder=MODELS):
         model = keras.models.model_from_json(json.dumps(config))
         model.load_weights(folder / "model.weights.h5")
     except Exception as error:  # Keras and h5py raise whatever they stumble over
-        raise InputError(f"model.json and model.weights.h5 in {folder} do not load ({first_line(error)}): {RESTORE}"
-                         ) from None
+        raise InputError(f"the model in {folder} does not load ({first_line(error)}): {RESTORE}") from None
     return model
 
 
@@ -100,16 +94,12 @@ def read_model_config(folder):
             raise ValueError("it does not scale its pixels: begin it with keras.layers.Rescaling(1 / 255), or however "
                              "it was trained, as faces come with values from 0 to 255")
     except Exception as error:  # a damaged tree fails in many ways
-        raise InputError(f"{path} is missing, or not a model that is loaded here ({first_line(error)}): {RESTORE}"
-                         ) from None
+        raise InputError(f"{path} is missing, or no model to load here ({first_line(error)}): {RESTORE}") from None
     return tree
 
 
 def to_onnx(model):
-    """Return a stack of layers as the bytes of an ONNX file: faces float32 (n, 1, 48, 48) → probabilities (n, 7).
-
-    Works with every Keras backend. Raises InputError where a layer cannot be written.
-    """
+    """Return a model as the bytes of ONNX: faces float32 (n, 1, 48, 48) → probabilities (n, 7). Raises InputError."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, constants, output = [], [], "faces"
@@ -168,12 +158,9 @@ def _onnx_operators(layer):
 
 
 def onnx_bytes(folder=MODELS):
-    """Return the bytes of model.onnx in `folder`. Raises InputError unless all files agree with the stamp.
-
-    OpenCV can crash at a damaged file, so only one that train_model.py wrote is read.
-    """
+    """Return the bytes of model.onnx in `folder`. Raises InputError unless all files agree with the stamp."""
     path = folder / "model.onnx"
-    read_model_config(folder)
+    read_model_config(folder)  # OpenCV can crash at a damaged file: only what train_model.py wrote is read
     if not path.is_file() or path.name not in read_stamp(folder / STAMP):
         raise InputError(f"{path} is not there, or {STAMP} does not name it: {RESTORE}")
     return path.read_bytes()
@@ -182,8 +169,7 @@ def onnx_bytes(folder=MODELS):
 def load_classifier(model=MODELS):
     """Return a function: grey faces uint8 (n, 48, 48, 1) → probabilities float32 (n, 7), computed by OpenCV.
 
-    `model` is a models folder, or the bytes of its model.onnx. The function is for one thread at a time. Raises
-    InputError where the model cannot be loaded.
+    `model` is a models folder, or the bytes of its model.onnx. For one thread at a time. Raises InputError.
     """
     content = model if isinstance(model, bytes) else onnx_bytes(model)
     network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))

@@ -5,8 +5,7 @@ from expressions.labels import EXPRESSIONS, FACE_SIZE
 def build_model(filters=(32, 64, 128, 256), pooling="GlobalMaxPooling2D", size=FACE_SIZE):
     """Return the untrained network: grey faces (n, size, size, 1) with values 0 to 255 → probabilities (n, 7).
 
-    It has LeNet's plan: convolutions, pooling, a dense layer. `size` None takes faces of any size; the weights are the
-    same for all.
+    It has LeNet's plan: convolutions, pooling, a dense layer. The weights are the same for any `size`, None is for all.
     """
     import keras
     from keras import layers

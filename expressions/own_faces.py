@@ -38,8 +38,7 @@ def read_labelled_faces(folder, detector=None):
             faces.append(face)
             labels.append(label)
     if not faces:
-        raise InputError(f"{folder} holds no images in folders named {', '.join(EXPRESSIONS)}, or none with a face: "
-                         "make such folders")
+        raise InputError(f"{folder} holds no images in folders named {', '.join(EXPRESSIONS)}, or none shows a face")
     return np.stack(faces), np.array(labels), n_left_out
 
 
@@ -56,8 +55,7 @@ def refit_last_layer(model, faces, labels):
 
     counts = np.bincount(labels, minlength=len(EXPRESSIONS))
     if counts.min() < FOLDS:
-        raise InputError(f"there are {counts.min()} faces for {EXPRESSIONS[counts.argmin()]}: give at least {FOLDS}, "
-                         "better ten or more, for each expression")
+        raise InputError(f"there are {counts.min()} faces for {EXPRESSIONS[counts.argmin()]}: give ten or more of each")
     features = predict(keras.Model(model.inputs, model.layers[-2].output), faces)
     before = (predict(model, faces).argmax(axis=1) == labels).mean()
     order = np.random.default_rng(0).permutation(len(faces))  # images of one person or day often follow each other

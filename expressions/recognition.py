@@ -17,7 +17,7 @@ from expressions.images import is_remote, read_image, write_image
 from expressions.labels import EXPRESSIONS
 from expressions.model_files import load_classifier
 
-DETECTORS = ("haar", "yunet")
+DETECTORS = {"haar": lambda: detect_faces, "yunet": lambda: yunet.YuNet()}
 
 
 @dataclass
@@ -34,15 +34,14 @@ class Face:
 class Recogniser:
     """A loaded classifier with a detector: image → list of Face. For one thread at a time.
 
-    `models` is a models folder, or the bytes of its model.onnx. `detector` is "haar", "yunet", or a function as
-    described in expressions.detection; the default is yunet where its file is there. Faces with a lower score than
-    `min_score` are left out. Raises InputError.
+    `models` is a models folder, or the bytes of its model.onnx. `detector` is "haar", "yunet", None as in
+    choose_detector, or a function as described in expressions.detection. Faces with a lower score than `min_score` are
+    left out. Raises InputError.
     """
 
     def __init__(self, models=MODELS, detector=None, min_score=0):
         self.classify = load_classifier(models if isinstance(models, bytes) else Path(models))
-        detector = choose_detector(None) if detector is None else detector
-        self.detector = {"haar": lambda: detect_faces, "yunet": yunet.YuNet}.get(detector, lambda: detector)()
+        self.detector = detector if callable(detector) else DETECTORS[choose_detector(detector)]()
         self.min_score = min_score
 
     def __call__(self, image):
@@ -75,10 +74,7 @@ def recognise(image, models=MODELS, detector=None):
 
 
 def cached_recogniser(models=MODELS, detector=None, min_score=0):
-    """Return a Recogniser that is loaded once for each thread.
-
-    For the workers of a cluster `models` is (bytes of model.onnx, bytes of YuNet's file or None for haar).
-    """
+    """Return a Recogniser, loaded once a thread; on a cluster `models` is the bytes of (model.onnx, YuNet or None)."""
     return _load_recogniser(models, detector, min_score, threading.get_ident())
 
 
@@ -92,10 +88,7 @@ def _load_recogniser(models, detector, min_score, thread):
 
 
 def choose_detector(name):
-    """Return the name of the detector to use: `name`, or, where it is None, yunet if its file is there.
-
-    YuNet's file is fetched once if need be; where that fails the reason is printed, and it is "haar".
-    """
+    """Return `name`, for None yunet if its file is there; to get yunet fetch its file, or say why not and take haar."""
     if name == "yunet" and not yunet.PATH.is_file():
         try:
             yunet.fetch()
@@ -113,11 +106,6 @@ def add_detector_arguments(parser):
     parser.add_argument("--min-score", type=float, default=0, metavar="SCORE", help="leave out faces of which the "
                         "detector is less sure: haar from 3 on, yunet from 0.7 to 1")
     parser.add_argument("--quiet", action="store_true", help="print only rows, unless something is wrong")
-
-
-def recogniser_of(args):
-    """Return the Recogniser that the arguments of a script ask for. Raises InputError."""
-    return Recogniser(args.models, choose_detector(args.detector), args.min_score)
 
 
 def as_bgr(image):
@@ -145,8 +133,7 @@ def face_row(number, face):
             *(round(value, 4) for value in (face.probability, *face.probabilities.values(), face.score))]
 
 
-def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(), keep_image=False,
-                   explain=False):
+def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(), keep_image=False, explain=False):
     """Recognise the faces of an image file, draw them, and write the image, and with `explain` a second one.
 
     `task` is (path, output), relative to `folder`, the output None where none is written. Returns the rows of the faces
@@ -160,10 +147,10 @@ def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(
         faces = recogniser(image)
     except (InputError, MemoryError) as error:
         return InputError(str(error) or "the memory is full: make it smaller")
+    if output and explain and faces:  # before boxes are drawn over them
+        write_image(f"{str(output).rpartition('.')[0]}_explained.png", recogniser.explain(image))
     if output or keep_image:
         draw_faces(image, faces)
     if output:
         write_image(output, image)
-    if output and explain and faces:
-        write_image(f"{str(output).rpartition('.')[0]}_explained.png", recogniser.explain(image))
     return [face_row(number, face) for number, face in enumerate(faces, start=1)], image if keep_image else None

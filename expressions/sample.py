@@ -5,8 +5,6 @@ import numpy as np
 from expressions.artifacts import replace_when_whole
 from expressions.labels import EXPRESSIONS, FACE_SIZE, PRIVATE_TEST, PUBLIC_TEST, SPLITS, TRAINING
 
-FACES_PER_EXPRESSION = 120  # with them the chain of scripts takes a minute and recognises nearly all
-
 # What moves in each expression by the Facial Action Coding System (Ekman, Friesen and Hager 2002):
 # inner brow, outer brow (up +), eyelids (open +), mouth corners (up +), mouth open, lips stretched, nose wrinkled.
 ACTION_UNITS = {
@@ -21,10 +19,7 @@ ACTION_UNITS = {
 
 
 def draw_schematic_face(expression, random):
-    """Return a schematic face, uint8 (48, 48), posed and lit a little differently each time.
-
-    `random` is a numpy.random.Generator.
-    """
+    """Return a schematic face, uint8 (48, 48), a little different each time; `random` is a numpy.random.Generator."""
     zoom = 4  # drawn large and made smaller, for soft edges
     inner, outer, lids, corners, jaw, stretch, nose = np.array(ACTION_UNITS[expression]) + random.normal(0, 0.13, 7)
     skin = random.uniform(130, 215)
@@ -66,11 +61,8 @@ def draw_schematic_face(expression, random):
     return np.clip(face + random.normal(0, 5, face.shape), 0, 255).astype(np.uint8)
 
 
-def write_sample(path, count=FACES_PER_EXPRESSION, seed=0):
-    """Write a CSV of `count` schematic faces per expression in fer2013.csv's layout.
-
-    Of each expression 80 % are Training, 10 % PublicTest and 10 % PrivateTest.
-    """
+def write_sample(path, count=120, seed=0):  # with so many the scripts take a minute and recognise nearly all
+    """Write a CSV like fer2013.csv of `count` faces an expression: 80 % Training, 10 % PublicTest, 10 % PrivateTest."""
     random = np.random.default_rng(seed)
     with replace_when_whole(path) as [temporary], open(temporary, "w", encoding="ascii", newline="\n") as file:
         file.write("emotion,pixels,Usage\n")

@@ -35,8 +35,7 @@ def table_path(text):
     path = Path(text)
     needs = () if path == STDOUT else TABLE_SUFFIXES.get(path.suffix.lower())
     if needs is None or is_remote(text):
-        raise argparse.ArgumentTypeError(f"{text} is no table: give a local file that ends in "
-                                         f"{', '.join(TABLE_SUFFIXES)}")
+        raise argparse.ArgumentTypeError(f"{text} is no local file that ends in {', '.join(TABLE_SUFFIXES)}")
     if not all(map(importlib.util.find_spec, needs)):
         raise argparse.ArgumentTypeError(f"{text} needs more: pip install {' '.join(needs)}")
     return path
@@ -45,8 +44,7 @@ def table_path(text):
 def safe_cell(text):
     r"""A path or sentence as a cell that neither a terminal nor a spreadsheet obeys: "=1+1.png" is "./=1+1.png".
 
-    Control characters become \x1b and the like, and where a backslash is a letter of a name it becomes two, so that two
-    names never share a cell.
+    Control characters become \x1b and the like, and a backslash in a name becomes two: two names never share a cell.
     """
     text = printable(str(text) if os.sep == "\\" else str(text).replace("\\", r"\\"))
     return f"./{text}" if text.startswith(tuple("=+-@＝＋－＠")) else text
@@ -107,15 +105,11 @@ def open_table(path, columns, resume=False):
     yield table
     if not table.is_begun:
         table.add()
-    if path != table.journal:
-        _convert(table.journal, path)
-        table.journal.unlink()
-
-
-def _convert(journal, path):
+    if path == table.journal:
+        return
     import pandas
 
-    rows = pandas.read_csv(journal, dtype=TYPES, keep_default_na=False, na_values=[""])
+    rows = pandas.read_csv(table.journal, dtype=TYPES, keep_default_na=False, na_values=[""])
     with replace_when_whole(path) as [temporary]:
         if path.suffix.lower() == ".parquet":
             rows.to_parquet(temporary, index=False)
@@ -123,3 +117,4 @@ def _convert(journal, path):
             text = rows.to_json(orient="records", lines=True, force_ascii=False).replace(r"\/", "/").lstrip()
             is_list = path.suffix.lower() == ".json"
             temporary.write_text(f"[{text.rstrip()}]\n".replace("\n{", ",\n{") if is_list else text, "utf-8")
+    table.journal.unlink()

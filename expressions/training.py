@@ -68,13 +68,10 @@ def soft_targets(source, labels, votes, rows):
 def vote_probabilities(votes, labels, rows):
     """Return the probability of each FER2013 label for a face with these FER+ votes, float (N, 7).
 
-    A logistic regression on the votes' logarithms, fitted to `rows`: the voters saw fear, for example, far more seldom
-    than who labelled FER2013. Raises InputError.
+    A logistic regression on the votes' logarithms, fitted to `rows`: voters see fear, say, less often than FER2013 has.
     """
     from sklearn.linear_model import LogisticRegression
 
-    if len(np.unique(labels[rows])) < len(EXPRESSIONS):
-        raise InputError("some expressions have no face to train on: train with --labels fer2013")
     logarithms = np.log(votes + 0.5)
     return LogisticRegression(max_iter=1000).fit(logarithms[rows], labels[rows]).predict_proba(logarithms)
 
@@ -167,17 +164,13 @@ def epoch_schedule(epochs, config, only_fine_tuning=False):
 
 
 def learning_rates(main_steps, fine_tuning_steps, max_lr):
-    """Return the learning rate of each step, float32 (main_steps + fine_tuning_steps,).
-
-    One cycle (Smith and Topin 2018) each: linear warm-up to the peak, then a cosine down to zero.
-    """
+    """Return each step's learning rate, float32 (n,): two cycles (Smith and Topin 2018), warm-up and cosine."""
     def cycle(steps, peak):
         warmup = int(WARMUP_FRACTION * steps)
         decay = peak / 2 * (1 + np.cos(np.pi * np.arange(steps - warmup) / max(1, steps - warmup)))
         return np.concatenate([np.linspace(peak / 10, peak, warmup, endpoint=False), decay])
 
-    return np.float32(np.concatenate([cycle(main_steps, max_lr),
-                                      cycle(fine_tuning_steps, max_lr * FINE_TUNING_LR)]))
+    return np.float32(np.concatenate([cycle(main_steps, max_lr), cycle(fine_tuning_steps, max_lr * FINE_TUNING_LR)]))
 
 
 def compile_model(config, rates):
@@ -194,9 +187,8 @@ def compile_model(config, rates):
     fast = "avx512_bf16" in flags or "amx_bf16" in flags  # without these instructions bfloat16 is the slower one
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if fast else "float32")
     model = build_model(config.filters, config.pooling, size=None)
-    model.compile(
-        optimizer=keras.optimizers.SGD(Rates(), momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY),
-        loss="categorical_crossentropy", metrics=["accuracy"])
+    optimizer = keras.optimizers.SGD(Rates(), momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY)
+    model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
     tie_mirrored_filters(model)
     model.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.optimizer.build(model.trainable_variables)
@@ -216,20 +208,17 @@ def read_checkpoint(path):
         with np.load(path, allow_pickle=False) as file:
             variables = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
             return json.loads(str(file["settings"])), json.loads(str(file["history"])), variables
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there, so there is nothing to resume: run train_model.py without --resume"
-                         ) from None
     except Exception as error:  # NumPy raises whatever it stumbles over
-        raise InputError(f"{path} is not a whole checkpoint ({first_line(error)}): "
-                         "run train_model.py without --resume") from None
+        raise InputError(f"{path} is no whole checkpoint to resume ({first_line(error)}): leave out --resume") from None
 
 
-def train(training, validation, settings, checkpoint, resume=False, initial_weights=None):
-    """Train the network; return it and its history, a list of dicts with the keys of history.csv, one an epoch.
+def train(training, validation, settings, checkpoint, history, variables=()):
+    """Train the network and return it; add to its history a dict with the keys of history.csv for each epoch.
 
     training is (faces uint8 (n, 48, 48, 1), targets float32 (n, 7)), validation (faces, labels int (n,)). settings has
-    epochs, quick, batch_size, seed, and after, which is not empty where `initial_weights` are to be fine-tuned. Writes
-    a checkpoint after each epoch. Raises InputError where the loss is no number or weights do not fit.
+    epochs, quick, batch_size, seed, and after, which is not empty for fine-tuning. `variables` are the weights to begin
+    with, and from a checkpoint the optimizer's values. Writes a checkpoint after each epoch. Raises InputError where
+    the loss is no number or weights do not fit.
     """
     keras = import_keras()
     from tqdm import tqdm
@@ -242,12 +231,9 @@ def train(training, validation, settings, checkpoint, resume=False, initial_weig
     keras.utils.set_random_seed(seed)
     schedule, main = epoch_schedule(settings["epochs"], config, only_fine_tuning=bool(settings["after"]))
     rates = learning_rates(steps * main, steps * (len(schedule) - main), config.max_lr * batch_size / BATCH_SIZE)
-    model, history = compile_model(config, rates), []
-    values = initial_weights or ()
-    if resume:
-        _, history, values = read_checkpoint(checkpoint)
+    model = compile_model(config, rates)
     try:
-        for variable, value in zip([*model.weights, *model.optimizer.variables], values):
+        for variable, value in zip([*model.weights, *model.optimizer.variables], variables):
             variable.assign(value)
     except ValueError:
         raise InputError("the checkpoint, or the last model after --after, has other layers than the network to train: "
@@ -261,8 +247,7 @@ def train(training, validation, settings, checkpoint, resume=False, initial_weig
             row = {"epoch": epoch + 1, "size": size,
                    **_train_epoch(model, batches, validation, size, [seed, epoch], bar)}
             if not np.isfinite(row["loss"]):
-                raise InputError(f"the loss of epoch {epoch + 1} is no number: train again with another --seed or "
-                                 "--batch-size")
+                raise InputError(f"the loss of epoch {epoch + 1} is no number: give another --seed or --batch-size")
             history.append(row)
             save_checkpoint(checkpoint, model, settings, history)
             bar.write(f"epoch {epoch + 1:3}/{len(schedule)}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
@@ -271,7 +256,7 @@ def train(training, validation, settings, checkpoint, resume=False, initial_weig
     trained = build_model(config.filters, config.pooling)
     trained.set_weights(model.get_weights())
     tie_mirrored_filters(trained)  # also the moving averages, which were measured rather than learned
-    return trained, history
+    return trained
 
 
 def _train_epoch(model, batches, validation, size, seed, bar):
@@ -314,10 +299,7 @@ def adjust_prior(model, faces, labels, shares):
 
 
 def calibrate(model, faces, labels):
-    """Divide the last layer's weights by the temperature that fits held-out faces; return the temperature.
-
-    faces are uint8 (n, 48, 48, 1), labels int (n,).
-    """
+    """Divide the last layer by the temperature that fits faces uint8 (n, 48, 48, 1), labels int (n,); return it."""
     temperature = fit_temperature(predict(model, faces), labels)
     last = model.layers[-1]
     last.set_weights([values / temperature for values in last.get_weights()])

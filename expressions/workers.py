@@ -16,7 +16,6 @@ from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecut
 from expressions.artifacts import ROOT
 from expressions.console import InputError
 
-CONNECT_SECONDS = 5  # to wait for a scheduler
 DIED = "ended the process that worked on it: does it need more memory than there is?"
 
 
@@ -26,10 +25,7 @@ def available_cpus():
 
 
 def in_order(call, tasks, ahead, jobs):
-    """Yield (task, call(task)) in the order of the tasks, of which at most `ahead` are taken in advance.
-
-    So many `jobs` are called at once, each in a thread. An exception of `call` is raised here.
-    """
+    """Yield (task, call(task)) in order; at most `ahead` tasks are taken in advance, and `jobs` called at once."""
     threads, waiting, tasks = ThreadPoolExecutor(jobs, initializer=_leave_ctrl_c), collections.deque(), iter(tasks)
     try:
         while True:
@@ -52,8 +48,7 @@ def _leave_ctrl_c():
 def in_processes(function):
     """Yield a function that calls `function` in a process that belongs to the calling thread.
 
-    A task may end its process, because it takes more memory than there is for example: it is tried once more, and if
-    that ends the same way its answer is an InputError.
+    A task that ends its process, for want of memory for example, is tried once more, and then answered by InputError.
     """
     own = threading.local()
 
@@ -94,13 +89,12 @@ def on_cluster(function, address, models):
     """
     # Dask's client takes ten seconds to end after an address of another kind
     if not (importlib.util.find_spec("distributed") and re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address)):
-        raise InputError("--scheduler needs requirements-cluster.txt, and an address like tcp://host:8786 instead of "
-                         f"{address}")
+        raise InputError(f"give an address like tcp://host:8786 instead of {address}, and see requirements-cluster.txt")
     import distributed
 
     logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go
     try:
-        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = distributed.Client(address, timeout=5, set_as_default=False)
     except OSError:
         raise InputError(f"no Dask scheduler answers at {address}: check that `dask scheduler` runs there") from None
 

@@ -16,7 +16,6 @@ PATH = MODELS / "face_detection_yunet_2023mar.onnx"
 URL = ("https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/"
        "face_detection_yunet_2023mar.onnx")
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-N_BYTES = 232_589
 BY_HAND = f"get {PATH.name} from OpenCV's model zoo (opencv_zoo, face_detection_yunet) and put it into {MODELS}"
 TIMEOUT = 20  # seconds without an answer
 MAX_SIDE = 1280  # pixels; larger images are searched at this size: a face is at least 1/100 of it
@@ -33,8 +32,7 @@ class YuNet:
     """
 
     def __init__(self, content=None):
-        if content is None:
-            content = PATH.read_bytes() if PATH.is_file() else b""
+        content = content or (PATH.read_bytes() if PATH.is_file() else b"")
         if hashlib.sha256(content).hexdigest() != SHA256:
             raise InputError(f"{PATH} is not there, or is not YuNet's file of 2023: {BY_HAND}")
         buffer = np.frombuffer(content, np.uint8)
@@ -61,7 +59,7 @@ def fetch(url=URL):
     print_status("getting YuNet's file (233 KB)")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            content = answer.read(N_BYTES + 1)
+            content = answer.read()
         if hashlib.sha256(content).hexdigest() != SHA256:
             raise ValueError("another file came, or a part of it")
     except (OSError, ValueError, http.client.HTTPException) as error:  # no network, or a connection that breaks

@@ -14,9 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BREAKS = (  # file, text, what takes its place, test file
     ("expressions/detection.py", "EYES_APART, EYES_DOWN = 0.38, 0.38", "EYES_APART, EYES_DOWN = 0.38, 0.42", "detection"),
     ("expressions/detection.py", "if abs(tilt) >= LEVEL_FROM else 0", "if abs(tilt) >= 5 else 0", "detection"),
-    ("expressions/detection.py", "if confidence >= min_confidence and not", "if not", "detection"),
+    ("expressions/detection.py", "if confidence >= MIN_CONFIDENCE and not", "if not", "detection"),
     ("expressions/detection.py", "better > score and", "better < score and", "detection"),
-    ("expressions/detection.py", "@ inverse[:, :2].T + inverse[:, 2]\n            centres", "\n            centres", "recognition"),
     ("expressions/yunet.py", "found[is_inside, 4:14].reshape(-1, 5, 2) / zoom", "found[is_inside, 4:14].reshape(-1, 5, 2)", "yunet"),
     ("expressions/yunet.py", 'raise ValueError("another file came, or a part of it")', "pass", "yunet"),
     ("expressions/recognition.py", "kept = scores >= self.min_score", "kept = scores >= 0", "recognition"),

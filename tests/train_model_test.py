@@ -154,7 +154,7 @@ def test_a_model_of_other_layers_cannot_be_fine_tuned(chain, tmp_path):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--labels", "both"], "holds no votes of FER\\+"),
-    (["--resume"], "there is nothing to resume"),
+    (["--resume"], "no whole checkpoint to resume .*: leave out --resume"),
     (["--batch-size", "100000"], "is more than the 56 training faces"),
     (["--last-layer"], "holds no images in folders named angry"),
 ])

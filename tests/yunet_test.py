@@ -33,7 +33,7 @@ def server():
 
 
 def test_the_file_is_fetched_and_put_into_place(server, monkeypatch, capsys):
-    server.answer = np.random.default_rng(0).bytes(yunet.N_BYTES)
+    server.answer = np.random.default_rng(0).bytes(232_589)
     monkeypatch.setattr(yunet, "SHA256", hashlib.sha256(server.answer).hexdigest())
     yunet.fetch(server.url)
     assert yunet.PATH.read_bytes() == server.answer and "getting YuNet" in capsys.readouterr().err
@@ -41,7 +41,7 @@ def test_the_file_is_fetched_and_put_into_place(server, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("answer", "length", "words"), [
     (b"another file", None, "another file came"), (b"x" * 5000, 10_000, ""), (b"", None, "HTTP Error 404"),
-    (b"x" * 10 * yunet.N_BYTES, None, "another file came"), (None, None, "refused")])
+    (b"x" * 2_000_000, None, "another file came"), (None, None, "refused")])
 def test_another_file_or_a_cut_one_or_none_is_refused_with_how_to_get_it_by_hand(server, answer, length, words):
     server.answer, server.length = answer, length
     url = "http://127.0.0.1:9/yunet.onnx" if answer is None else server.url
