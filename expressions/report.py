@@ -79,6 +79,7 @@ class VideoReport:
         self.runs = collections.defaultdict(list)  # of a track id: [from, until, expression], in seconds
         self.moments = collections.defaultdict(dict)  # of a track id: {expression: (probability, seconds, JPEG)}
         self.shown, self.start, self.length = (), 0, 0.04  # the faces of the last frame, its time, how long one lasts
+        self.end = 0  # seconds, of the video
 
     def add(self, seconds, frame, faces):
         """Take a frame uint8 BGR (h, w, 3), in which nothing is drawn yet, and its Faces."""
@@ -97,14 +98,14 @@ class VideoReport:
                 runs[-1][1] = end
             else:
                 runs.append([self.start, end, face.expression])
-        self.shown, self.start, self.length = (), end, end - self.start
+        self.shown, self.start, self.length, self.end = (), end, end - self.start, max(end, self.end)
 
     def figures(self):
         """End with the last frame; return the figures as a dict for JSON: times in seconds, shares from 0 to 1."""
-        self._end_frame(0)
+        self._end_frame(self.start)
         faces = sorted(itertools.starmap(self._face_figures, self.runs.items()), key=lambda face: -face["seconds"])
         return {"video": self.name, "is_complete": self.is_complete, "frames": self.n_frames,
-                "seconds": round(self.start, 3), "number_of_faces": len(faces), "faces": faces[:MAX_FACES]}
+                "seconds": round(self.end, 3), "number_of_faces": len(faces), "faces": faces[:MAX_FACES]}
 
     def _face_figures(self, track_id, runs):
         totals = collections.Counter()
@@ -177,7 +178,9 @@ class ImageReport:
     def sentences(self, figures):
         """Return a name, a sentence about the images, and one about the expressions."""
         about = (f"{pluralise(figures['faces'], 'face')}. {pluralise(self.n_without, 'image')} without one, "
-                 f"{self.n_unreadable:,} unreadable.") + f" The run ended before the last {self.n_left:,}." * (self.n_left > 0)
+                 f"{self.n_unreadable:,} unreadable.")
+        if self.n_left:
+            about += f" The run ended before the last {self.n_left:,}."
         return pluralise(self.n_images, "image"), about, f"They look {listed(figures['shares'])}." * bool(self.surest)
 
     def body(self, figures):
@@ -216,9 +219,9 @@ def listed(shares):
 
 def seen(face):
     """Return a sentence about a face of a video."""
-    stretch = face["longest"]
-    return (f"Seen for {duration(face['seconds'])}. The label changes {pluralise(face['changes'], 'time')}; the longest "
-            f"stretch is {stretch['expression']}, {duration(stretch['seconds'])} from {clock(stretch['from'])} on.")
+    longest = face["longest"]
+    return (f"Seen for {duration(face['seconds'])}. {pluralise(face['changes'], 'change')} of the label; the longest "
+            f"stretch is {longest['expression']}, {duration(longest['seconds'])} from {clock(longest['from'])} on.")
 
 
 def duration(seconds):
@@ -235,8 +238,8 @@ def clock(seconds):
 def bars(caption, unit, rows):
     """Return an HTML table with bars; a row is (expression, share, amount)."""
     body = "".join(
-        f'<tr><th scope="row">{name}</th><td class="bar"><i style="width: {share:.1%}; background: var(--{name})"></i></td>'
-        f"<td>{share:.0%}</td><td>{amount}</td></tr>" for name, share, amount in rows)
+        f'<tr><th scope="row">{name}</th><td class="bar"><i style="width: {share:.1%}; background: var(--{name})"></i>'
+        f"</td><td>{share:.0%}</td><td>{amount}</td></tr>" for name, share, amount in rows)
     head = "".join(f'<th scope="col"><span>{column}</span></th>' for column in ("Expression", "Bar", "Share", unit))
     return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
