@@ -5,12 +5,13 @@ of all three; without any, a portrait that comes with matplotlib. Reads models/.
 Writes output_<name> into the current folder, for a folder a folder: each image with a box and a label on each face.
 Prints a row for each face, comma-separated: file, face number, x, y, width, height, expression, probability.
 A table also has the probabilities of all seven expressions, a row with face 0 for an image without a face, and one with
-the error for an image that could not be read.
+the error for an image that could not be read. A report is a page that sums all up.
 
 $ python recognise_image.py
 $ python recognise_image.py party.jpg holiday.png
 $ python recognise_image.py photos --table faces.csv --no-images
 $ python recognise_image.py photos --table faces.parquet --no-images --resume
+$ python recognise_image.py photos --report photos.html
 $ python recognise_image.py s3://bucket/photos --table faces.csv --no-images --scheduler tcp://host:8786
 $ python recognise_image.py party.jpg --output labelled.jpg --show
 $ python recognise_image.py party.jpg --explain
@@ -31,6 +32,7 @@ from expressions.console import InputError, pluralise, positive_int, print_statu
 from expressions.images import find_images, is_remote, sample_image_path, with_writable_suffix
 from expressions.model_files import onnx_bytes
 from expressions.recognition import add_detector_arguments, cached_recogniser, choose_detector, recognise_file
+from expressions.report import ImageReport, add_report_argument, write_report
 from expressions.tables import FACE_COLUMNS, IMAGE_COLUMNS, STDOUT, add_table_argument, open_table, safe_cell
 
 MIN_IMAGES_FOR_POOL = 8  # fewer are not worth starting processes
@@ -42,9 +44,12 @@ def main(argv=None):
     tasks = find_tasks(args)
     cached_recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
     results = []  # for each image the number of its faces, or a sentence that says why it could not be read
+    report = ImageReport()
     with contextlib.ExitStack() as stack:
         table = args.table and stack.enter_context(open_table(args.table, IMAGE_COLUMNS, args.resume))
         todo = [task for task in tasks if not (table and safe_cell(task[0]) in table.done)]
+        if table and table.done:
+            report.add_table(table.journal)
         answers = stack.enter_context(contextlib.closing(recognise_all(args, todo)))
         progress = tqdm(answers, total=len(todo), unit=" images", disable=args.quiet or len(todo) < 2 or None)
         n_before = len(tasks) - len(todo)
@@ -52,9 +57,15 @@ def main(argv=None):
             for task, answer in progress:
                 with tqdm.external_write_mode():
                     results.append(keep(args, table, task, answer))
+                report.add(task[0], None if isinstance(answer, InputError) else answer[0])
         except KeyboardInterrupt:  # the rows so far are worth having
             raise KeyboardInterrupt(f"{pluralise(n_before + len(results), 'image')} done and written; run it again "
                                     f"{'with --resume ' if table else ''}for the others") from None
+        finally:
+            if args.report and (results or n_before):
+                report.n_left = len(todo) - len(results)
+                with hide_progress():
+                    write_report(args.report, [report], args.quiet)
     summarise(args, [output for _, output in tasks if output], n_before, results)
 
 
@@ -63,6 +74,7 @@ def parse_arguments(argv):
     parser.add_argument("images", nargs="*", help="image files, folders, patterns or addresses (default: a portrait)")
     parser.add_argument("--output", default="", help="the file to write, for several images the folder (default: here)")
     add_table_argument(parser, "per face, or for an image without one")
+    add_report_argument(parser)
     parser.add_argument("--no-images", "--no-pictures", action="store_true", help="write no images, only rows")
     parser.add_argument("--explain", action="store_true", help="write a second image, output_<name>_explained.png: for "
                         "each face which parts of it speak for its expression, and all seven probabilities")
@@ -91,7 +103,7 @@ def find_tasks(args):
     elif args.output:
         outputs = [f"{args.output.rstrip('/')}/{output}" for output in outputs]
     outputs = () if args.no_images else outputs
-    refuse_overwriting([*outputs, *filter(None, [args.table])], paths)
+    refuse_overwriting([*outputs, *filter(None, [args.table, args.report])], paths)
     return list(itertools.zip_longest(paths, outputs))
 
 
@@ -134,7 +146,7 @@ def summarise(args, outputs, n_before, results):
     """Say what was done. Raises InputError if images could not be read."""
     failed = [result for result in results if isinstance(result, str)]
     counts = [result for result in results if not isinstance(result, str)]
-    written = [str(path) for path in (args.table,) if path and path != STDOUT]
+    written = [str(path) for path in (args.table, args.report) if path and path != STDOUT]
     if outputs:
         place = args.output if is_remote(args.output) else os.path.commonpath(outputs) or "this folder"
         written.insert(0, f"images into {place}" if len(outputs) > 1 else place)

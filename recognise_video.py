@@ -3,10 +3,12 @@
 Reads a video file in any format FFmpeg reads, or an address, and models/.
 Writes <name>_recognised.mp4 into the current folder: every frame at its time with a box and a label on each face, and
 the sound, as H.264, which players and browsers show. A face keeps its number while it is followed.
-With --table it also writes a row per face and frame, with --plot a figure of each face's expressions over time.
+With --table it also writes a row per face and frame, with --plot a figure of each face's expressions over time, with
+--report a page that sums them up.
 
 $ python recognise_video.py party.mov
 $ python recognise_video.py party.mov --output labelled.mp4 --table faces.csv --plot faces.png
+$ python recognise_video.py party.mov --no-video --report party.html
 $ python recognise_video.py s3://bucket/lecture.mp4 --no-video --table faces.parquet
 """
 import collections
@@ -20,6 +22,7 @@ from expressions.artifacts import refuse_overwriting, replace_when_whole
 from expressions.console import InputError, pluralise, print_status, printable, run, script_parser
 from expressions.drawing import draw_faces
 from expressions.recognition import Recogniser, add_detector_arguments, face_row
+from expressions.report import VideoReport, add_report_argument, write_report
 from expressions.tables import STDOUT, VIDEO_COLUMNS, add_table_argument, open_table
 from expressions.tracking import recognise_frames
 from expressions.video import frame_rate, open_video, prefetch, read_video, video_writer
@@ -33,13 +36,15 @@ def parse_arguments(argv):
     parser.add_argument("--output", type=Path, help="the .mp4 to write (default: <name>_recognised.mp4)")
     add_table_argument(parser, "per face and frame")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw each face's expressions over time")
-    parser.add_argument("--no-video", action="store_true", help="write no video, only what --table and --plot ask for")
+    add_report_argument(parser)
+    parser.add_argument("--no-video", action="store_true", help="write no video, only what --table, --plot and "
+                        "--report ask for")
     add_detector_arguments(parser)
     args = parser.parse_args(argv)
     args.output = None if args.no_video else args.output or Path(f"{Path(args.video).stem}_recognised.mp4")
-    args.outputs = [path for path in (args.output, args.table, args.plot) if path]
+    args.outputs = [path for path in (args.output, args.table, args.plot, args.report) if path]
     if not args.outputs:
-        raise InputError("--no-video leaves nothing to write: give --table or --plot")
+        raise InputError("--no-video leaves nothing to write: give --table, --plot or --report")
     if args.plot and not (args.plot.suffix.lower() in (".png", ".svg", ".pdf") and find_spec("matplotlib")):
         raise InputError(f"{args.plot} cannot be drawn: end the name in .png, .svg or .pdf, and pip install matplotlib")
     refuse_overwriting(args.outputs, [args.video])
@@ -62,6 +67,7 @@ def recognise(args, recogniser, video, writer):
 def main(argv=None):
     args = parse_arguments(argv)
     recogniser = Recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
+    report = VideoReport(args.video)
     n_frames, n_faces, timeline, ended_by = 0, 0, collections.defaultdict(list), None
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(args.video))
@@ -72,6 +78,8 @@ def main(argv=None):
         recognised = stack.enter_context(contextlib.closing(recognise(args, recogniser, video, writer)))
         try:
             for seconds, frame, faces in recognised:
+                if args.report:
+                    report.add(seconds, frame, faces)  # before anything is drawn into the frame
                 if writer:
                     draw_faces(frame, faces)
                     writer.write(frame, seconds)
@@ -88,6 +96,9 @@ def main(argv=None):
             from expressions.figures import plot_timeline
             with replace_when_whole(args.plot) as [temporary]:
                 plot_timeline(timeline, seconds, printable(Path(args.video).name)).savefig(temporary)
+    if args.report:
+        report.is_complete = not ended_by
+        write_report(args.report, [report], args.quiet)
     written = ", ".join(str(path) for path in args.outputs if path != STDOUT) or "the table"
     print_status(f"wrote {written}: {pluralise(n_frames, 'frame')}, {pluralise(n_faces, 'face detection')}", args.quiet)
     if ended_by:

@@ -49,6 +49,9 @@ def save_model(model, folder, extra=None):
     if not all(np.isfinite(values).all() for values in model.get_weights()):
         raise InputError(f"not all weights are numbers, so {folder} was left as it was: train the network again")
     onnx_file, tree = to_onnx(model), {**json.loads(model.to_json()), "expressions": EXPRESSIONS}
+    for layer in tree["config"]["layers"]:  # without initial values, which older Keras may not know
+        layer["config"] = {name: value for name, value in layer["config"].items()
+                           if value is not None and not name.endswith("_initializer")}
     save_together(folder, STAMP, {
         "model.json": lambda path: path.write_text(json.dumps(tree, indent=1) + "\n", "utf-8", newline="\n"),
         "model.weights.h5": model.save_weights,

@@ -98,6 +98,7 @@ def prefetch(items, length):
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
+        getattr(items, "close", list)()  # it may have threads, too: they end before their file is closed
 
 
 @contextlib.contextmanager

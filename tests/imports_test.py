@@ -11,7 +11,7 @@ LEVELS = (  # a room imports only rooms of the lines above it
     {"artifacts"},
     {"fer2013", "sample", "network", "images", "workers", "drawing", "evaluation"},
     {"model_files", "detection", "yunet", "tables", "explanation"},
-    {"recognition", "training", "video", "figures", "own_faces"},
+    {"recognition", "training", "video", "figures", "own_faces", "report"},
     {"tracking", "camera"},
 )
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}

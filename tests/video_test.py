@@ -126,6 +126,11 @@ def test_prefetch_keeps_the_order_works_ahead_and_passes_errors_on():
     assert next(stopped) == 0
     stopped.close()
     assert threading.active_count() == before
+    inner = prefetch(iter(range(10 ** 9)), 3)
+    outer = prefetch(inner, 3)
+    assert next(outer) == 0
+    outer.close()  # ends the inner one's thread, which may read a file that is closed next
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
