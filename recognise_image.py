@@ -64,7 +64,7 @@ def main(argv=None):
         finally:
             if args.report and (results or n_before):
                 report.n_left = len(todo) - len(results)
-                with hide_progress():
+                with tqdm.external_write_mode():
                     write_report(args.report, [report], args.quiet)
     summarise(args, [output for _, output in tasks if output], n_before, results)
 

@@ -106,10 +106,10 @@ def test_the_page_has_the_same_figures_thumbnails_of_the_face_and_loads_nothing(
     for picture, moment in zip(pictures, moments):  # of the frame and the place, and no box is drawn over it
         [row] = [row for row in rows if (row["face"], float(row["time"])) == moment]
         x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
-        side = round(1.3 * width)
-        found = cv2.matchTemplate(frames[round(moment[1] * RATE)][1], cv2.resize(picture, (side, side)),
-                                  cv2.TM_CCOEFF_NORMED)
-        top, left = np.unravel_index(found.argmax(), found.shape)
+        side, first, above = round(1.3 * width), max(0, x - width // 2), max(0, y - height // 2)
+        around = frames[round(moment[1] * RATE)][1][above:y + 3 * height // 2, first:x + 3 * width // 2]
+        found = cv2.matchTemplate(around, cv2.resize(picture, (side, side)), cv2.TM_CCOEFF_NORMED)
+        top, left = np.array([above, first]) + np.unravel_index(found.argmax(), found.shape)
         assert found.max() > 0.95 and np.hypot(left + side / 2 - x - width / 2, top + side / 2 - y - height / 2) < 3
 
 
