@@ -272,7 +272,7 @@ def test_an_image_that_takes_all_memory_is_named_and_the_others_are_done(expecte
 
 
 def test_an_explanation_has_a_row_for_each_face(portrait, tmp_path):
-    two = np.hstack([portrait[0], portrait[0]])
+    two = cv2.resize(np.hstack([portrait[0], portrait[0]]), None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(tmp_path / "two.png"), two)
     recognise_image.main([str(tmp_path / "two.png"), "--explain", "--output", str(tmp_path / "out.jpg")])
     picture = cv2.imread(str(tmp_path / "out_explained.png"))

@@ -98,7 +98,6 @@ def test_an_interrupted_training_says_how_to_go_on_and_is_resumed(chain, tmp_pat
 
 
 def test_a_better_model_stays_and_a_worse_one_is_kept(chain, tmp_path, capsys):
-    arguments = ["--data", str(chain[0]), "--models", str(tmp_path), "--batch-size", "28", "--epochs", "1"]
     shutil.copytree(chain[0] / "models", tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "model.weights.h5").read_bytes()
     validation = [values[np.load(chain[0] / "fusage.npy") == 1] for values in
@@ -114,11 +113,10 @@ def test_a_better_model_stays_and_a_worse_one_is_kept(chain, tmp_path, capsys):
     assert (kept / "model.weights.h5").read_bytes() == before and f"kept the model before in {kept}" in (
         capsys.readouterr().out)
     model_files.load_classifier(kept)  # whole, so that it can be used as it lies there
-    (tmp_path / "model.weights.h5").write_bytes(b"damaged")
+    (tmp_path / "model.weights.h5").write_bytes(b"damaged")  # which must not lose the new one
     shutil.rmtree(kept)
-    train_model.main(arguments)
-    assert "before_" in capsys.readouterr().out
-    model_files.load_classifier(tmp_path)
+    assert train_model.make_room(tmp_path, other, validation[0], labels_of_the_model) == tmp_path
+    assert len(list(tmp_path.glob("before_*"))) == 1
 
 
 def test_the_last_layer_is_refitted_to_ones_own_images(chain, tmp_path, capsys):
