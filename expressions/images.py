@@ -108,12 +108,15 @@ def sample_image_path():
     return Path(package.origin).parent / "mpl-data/sample_data/grace_hopper.jpg"
 
 
-def find_images(argument):
+def find_images(argument, suffixes=IMAGE_SUFFIXES, kind="image"):
     """Return [(path, output)] for a file, a folder, a pattern, or an address of one of them, sorted by path.
 
     The outputs are those of output_path. What is hidden, or written by an earlier run (output_*), is passed over, also
-    folders, if it is not named. Raises InputError where nothing is left.
+    folders, if it is not named. Files with other `suffixes` are not images. Raises InputError where nothing is left.
     """
+    def is_image(path):
+        return Path(path).suffix.lower() in suffixes
+
     first, *outer = argument.split("::") if is_remote(argument) else [argument]  # of a chain, zip://...::s3://...
     with filesystem(argument) as (files, top):
         is_pattern = glob.has_magic(first) and (is_remote(first) or not Path(top).exists())
@@ -122,14 +125,9 @@ def find_images(argument):
         paths = [path for path in sorted((files.glob if is_pattern else files.find)(top)) if is_image(path) and not any(
             part.startswith(PASSED_OVER) and part not in top for part in Path(path).parts)]
         if not paths:
-            raise InputError(f"{argument} holds or matches no image: check the path")
+            raise InputError(f"{argument} holds or matches no {kind}: check the path")
         return [("::".join([files.unstrip_protocol(path), *outer]), output_path(path, None if is_pattern else top))
                 for path in paths]
-
-
-def is_image(path):
-    """Whether a path or address ends like an image's."""
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _find(folder):

@@ -18,6 +18,8 @@ from expressions.images import filesystem, is_remote
 # The containers that are videos. Lists that name other files and addresses (concat, HLS, DASH, SDP) are not among them.
 FORMATS = ("amv,apng,asf,av1,avi,dirac,dv,flic,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,"
            "mpeg,mpegts,mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,rm,swf,vc1,vvc,wtv,yuv4mpegpipe")
+VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mpeg", ".mpg", ".mts", ".mp4", ".ogv", ".ts",
+                  ".webm", ".wmv")  # of files in folders
 STREAM_FORMATS = "rtsp,rtp,rtp_mpegts,hls,aac,mp3,webvtt"  # also where the user types a stream's address
 STREAM_PROTOCOLS = "crypto,http,https,httpproxy,rtmp,rtmps,rtp,rtsp,srt,tcp,tls,udp"
 OPEN_TIMEOUT, READ_TIMEOUT = 15, 5  # seconds for which a stream may be silent

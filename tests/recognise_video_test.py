@@ -151,3 +151,58 @@ def test_ctrl_c_leaves_a_playable_video_and_a_table_of_what_was_done(portrait, t
     written, table = len(frames_of(tmp_path / "long_recognised.mp4")), tmp_path / "faces.csv"
     assert 0 < written < 1000 and abs(len(rows_of(table)) - written) <= 1
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.fixture
+def talks(frames, tmp_path, monkeypatch):
+    """A current folder with four short videos in two folders, two of one name, and a damaged one."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.mp4", "b.mov", "day 2/a.mp4", "day 2/c.mkv")):
+        (tmp_path / "talks" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(tmp_path / "talks" / name, [frame[:, :400] for frame in frames[4 + number:12]])
+    for name in ("d.mp4", "notes.txt", "a_recognised.mp4"):
+        (tmp_path / "talks" / name).write_text("no video")
+    return tmp_path
+
+
+def test_a_folder_of_videos_gives_one_table_and_goes_on_after_a_stop(talks, capsys):
+    arguments = ["talks", "--table", "all.csv", "--report", "all.json", "--jobs", "2"]
+    with pytest.raises(InputError) as error:
+        recognise_video.main(arguments)
+    assert error.value.args[0].startswith("1 of 5 videos") and "talks/d.mp4 does not open" in error.value.args[1]
+    assert "4 videos, 25 face detections" in capsys.readouterr().err  # 7 + 7 + 6 + 5; in the first frame there is none
+    rows = rows_of(talks / "all.csv")
+    expected = []
+    for name in ("a.mp4", "b.mov", "d.mp4", "day 2/a.mp4", "day 2/c.mkv"):
+        if name == "d.mp4":
+            expected.append((f"talks/{name}", "", True))
+            continue
+        recognise_video.main([f"talks/{name}", "--no-video", "--table", "one.csv"])
+        expected += [(f"talks/{name}", json.dumps({**row, "file": ""}, sort_keys=True), False)
+                     for row in rows_of(talks / "one.csv")]
+    found = [(row["file"], "" if row["error"] else json.dumps(
+        {name: cell for name, cell in {**row, "file": ""}.items() if name != "error"}, sort_keys=True),
+        bool(row["error"])) for row in rows]
+    assert found == expected
+    assert [section["video"] for section in json.loads((talks / "all.json").read_text())["sections"]] == [
+        "a.mp4", "b.mov", "a.mp4", "c.mkv"]
+    assert sorted(str(path.relative_to(talks)) for path in talks.glob("output_talks/**/*.mp4")) == [
+        f"output_talks/{name}_recognised.mp4" for name in ("a", "b", "day 2/a", "day 2/c")]
+
+    whole = (talks / "all.csv").read_text()
+    lines = whole.splitlines(keepends=True)
+    (talks / "all.csv").write_text("".join(lines[:-3]))  # torn within the last video
+    done = (talks / "output_talks/a_recognised.mp4").stat().st_mtime_ns
+    recognise_video.main([*arguments, "--resume"])
+    assert (talks / "all.csv").read_text() == whole
+    assert (talks / "output_talks/a_recognised.mp4").stat().st_mtime_ns == done  # not done again
+    assert "2 videos, 11 face detections; 3 were done before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["talks", "--plot", "p.png"], "--plot draws one video"), (["talks/a.mp4", "--resume"], "table of several"),
+    (["talks", "--resume"], "goes on with a table"), (["talks/a.mp4", "talks/day 2/a.mp4"], "would be written over"),
+    (["none*.mp4"], "matches no video"), (["talks", "--no-video"], "leaves nothing to write")])
+def test_what_several_videos_cannot_be_asked_is_said(talks, arguments, words):
+    with pytest.raises(InputError, match=words):
+        recognise_video.main(arguments)
