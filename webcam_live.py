@@ -19,7 +19,7 @@ import cv2
 
 from expressions import camera
 from expressions.artifacts import refuse_overwriting
-from expressions.console import InputError, positive_int, print_status, run, script_parser
+from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
 from expressions.drawing import draw_faces, draw_overlay, draw_probability_bars
 from expressions.images import is_uniform, write_image
 from expressions.recognition import Recogniser, add_detector_arguments, face_row
@@ -57,6 +57,7 @@ class LiveSession:
         self.process = Tracker(Recogniser(args.models, args.detector, args.min_score)).process
         self.n_frames, self.seconds = 0, 0  # taken so far, and the time of the newest
         self.times = collections.deque(maxlen=30)  # of the last frames, in seconds
+        self.counts = collections.Counter()  # of the expressions of all faces in all frames
         self.writer, self.is_paused, self.shows_keys = None, False, False
 
     def run(self):
@@ -68,6 +69,7 @@ class LiveSession:
                     if self.args.seconds and self.seconds >= self.args.seconds:
                         return
                     self.faces = self.process(*item)
+                    self.counts.update(face.expression for face in self.faces)
                     for face in self.faces if self.table else ():
                         self.table.add([self.n_frames, f"{self.seconds:.3f}", *face_row(face.track_id, face)])
                     if self.writer:
@@ -134,6 +136,9 @@ def main(argv=None):
         if not session.n_frames:
             raise ended_by or InputError(f"{args.source} opens but gives no image: check it")
         session.record(None)
+    shares = [f"{name} {count / session.counts.total():.0%}" for name, count in session.counts.most_common()]
+    print_status(f"{pluralise(session.n_frames, 'frame')} in {session.seconds:.0f} s: {', '.join(shares) or 'no face'}",
+                 args.quiet)
     if ended_by:
         raise type(ended_by)(f"{str(ended_by) or 'run it again to go on'}; recording and rows so far are whole")
 

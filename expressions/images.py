@@ -4,6 +4,7 @@ import functools
 import glob
 import importlib.util
 import os
+import re
 import types
 from pathlib import Path
 
@@ -62,10 +63,26 @@ def read_image(path):
             encoded += part
     with contextlib.suppress(cv2.error):  # too many pixels, or more than the memory holds
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        if encoded[8:12] == b"WEBP" and b"EXIF" in encoded:
+            image = turn_upright(image, encoded)
     if image is None or image.ndim != 3:  # OpenCV leaves grey PFM grey
         raise InputError(f"{path} is damaged, no image that OpenCV reads, or has more than {MAX_PIXELS:,} pixels: copy "
                          "it again, convert it to JPEG or PNG, or make it smaller; a video is for recognise_video.py")
     return image
+
+
+def turn_upright(image, encoded):
+    """Return a WebP image uint8 BGR (h, w, 3) as the orientation in its EXIF data says (EXIF 2.3, tag 0x0112).
+
+    OpenCV does it itself, unless the data begin with "Exif" as in a JPEG file.
+    """
+    _, kinds, metadata = cv2.imdecodeWithMetadata(np.frombuffer(encoded, np.uint8))
+    exif = dict(zip(kinds, metadata)).get(cv2.IMAGE_METADATA_EXIF, np.empty(0)).tobytes()
+    tag = re.search(rb"\x12\x01\x03\x00\x01\x00{3}([\x01-\x08])|\x01\x12\x00\x03\x00{3}\x01\x00([\x01-\x08])", exif)
+    orientation = (tag[1] or tag[2])[0] if tag and exif.startswith(b"Exif") else 1
+    image = image.swapaxes(0, 1) if orientation >= 5 else image
+    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
+    return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)
 
 
 def write_image(path, image):

@@ -5,6 +5,7 @@ files of one training: model.onnx is used only when its checksum stands there.
 """
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -48,6 +49,7 @@ def save_model(model, folder, extra=None):
     """
     if not all(np.isfinite(values).all() for values in model.get_weights()):
         raise InputError(f"not all weights are numbers, so {folder} was left as it was: train the network again")
+    folder = Path(folder)
     onnx_file, tree = to_onnx(model), {**json.loads(model.to_json()), "expressions": EXPRESSIONS}
     for layer in tree["config"]["layers"]:  # without initial values, which older Keras may not know
         layer["config"] = {name: value for name, value in layer["config"].items()
@@ -84,6 +86,10 @@ def read_model_config(folder):
             raise ValueError(f"it names {name}, which is not among {', '.join(sorted(ALLOWED_LAYERS))}")
         return node
 
+    if folder.is_file():
+        command = ("import keras; from expressions.model_files import save_model; "
+                   f"save_model(keras.models.load_model('{folder}'), 'mine')")
+        raise InputError(f"{folder} is a file; make a models folder of it, and give that: python -c \"{command}\"")
     require_same_run(folder / STAMP, RESTORE, ignored=("history.csv", "training_curves.png"))
     path = folder / "model.json"
     try:

@@ -19,18 +19,25 @@ from expressions.console import InputError
 from expressions.images import find_images, is_uniform, output_path, read_image, write_image
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "Exif.webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_stand_upright_as_their_exif_orientation_says(tmp_path, orientation):
+def test_images_stand_upright_as_their_exif_orientation_says(tmp_path, orientation, suffix):
     upright = np.zeros((60, 80, 3), np.uint8)
     upright[:30, :40] = (255, 0, 0)
     upright[30:, 40:] = (0, 255, 0)
     # what a camera stores so that EXIF's orientation brings it upright (EXIF 2.3, tag 0x0112)
     stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
               6: np.rot90(upright), 7: upright.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90(upright, -1)}[orientation]
-    path = tmp_path / "turned.jpg"
+    path = tmp_path / f"turned.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95, subsampling=0)
+    if suffix == "Exif.webp":  # some programs begin the chunk as JPEG does
+        content = path.read_bytes()
+        start = content.index(b"EXIF")
+        chunk = b"Exif\0\0" + content[start + 8:]
+        chunk = content[12:start] + b"EXIF" + struct.pack("<I", len(chunk)) + chunk
+        path.write_bytes(b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk)
     image = read_image(path)[..., ::-1]
     assert image.shape == upright.shape
     assert np.abs(image.astype(int) - upright).mean() < 5

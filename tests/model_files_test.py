@@ -1,6 +1,7 @@
 """Saving and loading are inverse, in Keras and in OpenCV, and files of strangers are only read."""
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -109,6 +110,17 @@ def test_a_model_that_could_run_code_or_is_another_is_refused(folder, edit, word
     (folder / "model.json").write_text(json.dumps(tree))
     with pytest.raises(InputError, match=rf"model\.json is missing, or no model to load here \(.*{words}"):
         read_model_config(folder)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_file_of_keras_is_refused_with_the_command_that_makes_a_folder_of_it(own_model, small_set, tmp_path, suffix,
+                                                                               monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own_model.save(f"model.{suffix}")
+    with pytest.raises(InputError, match="is a file; make a models folder of it") as error:
+        load_classifier(tmp_path / f"model.{suffix}")
+    exec(str(error.value).split("python -c ")[1].strip('"'))
+    np.testing.assert_allclose(load_classifier(Path("mine"))(small_set[0]), predict(own_model, small_set[0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"null"])

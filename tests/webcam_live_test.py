@@ -1,4 +1,5 @@
 """webcam_live.py: in a real window, without a display, and however it ends."""
+import re
 import signal
 
 import cv2
@@ -10,6 +11,7 @@ from windows import ScriptInWindow, frames_of, rows_of
 import webcam_live
 from expressions import camera, drawing
 from expressions.console import InputError
+from expressions.labels import EXPRESSIONS
 
 
 def small_portrait(portrait):
@@ -109,7 +111,10 @@ def test_without_a_display_it_records_until_the_seconds_are_over(short, capsys):
         webcam_live.main([str(short)])
     webcam_live.main([str(short), "--record", "live.mp4", "--table", "faces.json", "--seconds", "1"])
     times = np.array([seconds for seconds, _ in frames_of("live.mp4")])
-    assert "wrote live.mp4" in capsys.readouterr().err and 0 < len(times) <= 25 and times[-1] <= 24 / 25 + 1e-3
+    said = capsys.readouterr().err
+    shares = {name: int(share) for name, share in re.findall(r"(\w+) (\d+)%", said)}
+    assert f"{len(times)} frames in " in said and set(shares) <= set(EXPRESSIONS) and 98 <= sum(shares.values()) <= 102
+    assert "wrote live.mp4" in said and 0 < len(times) <= 25 and times[-1] <= 24 / 25 + 1e-3
     np.testing.assert_allclose(times * 25, np.round(times * 25), atol=0.03)  # the file's own times
 
 
