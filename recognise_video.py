@@ -16,6 +16,7 @@ import collections
 import contextlib
 import functools
 import glob
+import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,7 +86,8 @@ def find_tasks(args):
     tasks = []
     for argument in args.videos:
         path = Path(argument)
-        if path.is_dir() or argument.endswith("/") or (glob.has_magic(argument) and not path.exists()):
+        is_pattern = glob.has_magic(argument) and not path.exists()
+        if is_pattern or (argument and path.is_dir()) or re.search("[^/]/$", argument):  # of an address: s3://bucket/talks/
             tasks += [(found, Path(output).parent) for found, output in find_images(argument, VIDEO_SUFFIXES, "video")
                       if not found.endswith(ENDING)]
         else:

@@ -63,7 +63,7 @@ def begin(args, checkpoint):
     data = read_stamp(args.data / "fdataX.sha256")
     if not args.resume:
         return {"epochs": args.epochs, "quick": args.quick, "batch_size": args.batch_size, "seed": args.seed,
-                "labels": args.labels, "after": [str(folder.resolve()) for folder in args.after], "data": data}, [], ()
+                "labels": args.labels, "after": [str(folder.absolute()) for folder in args.after], "data": data}, [], ()
     settings, history, variables = training.read_checkpoint(checkpoint)
     if settings["data"] != data:
         raise InputError(f"{checkpoint} was made from other faces than those in {args.data}: leave out --resume")

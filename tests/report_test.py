@@ -199,6 +199,7 @@ def test_a_video_without_a_face_and_places_that_no_report_can_have(tmp_path, mon
         recognise_video.main(["black.mp4", "--table", "r.json", "--report", "r.json"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("width", [320, 1200])
 def test_a_browser_needs_no_sideways_scrolling_and_asks_for_nothing(folder, tmp_path, width):
     if not shutil.which("chromium"):

@@ -154,6 +154,7 @@ def parts(small_set):
     return (faces[:56], np.eye(7, dtype=np.float32)[labels[:56]]), (faces[56:], labels[56:])
 
 
+@pytest.mark.exhaustive
 def test_a_resumed_run_ends_like_an_uninterrupted_one(small_set, small_training, tmp_path, monkeypatch):
     history = []
     whole = training.train(*parts(small_set), SETTINGS, tmp_path / "whole.npz", history)
