@@ -86,12 +86,16 @@ def find_tasks(args):
     tasks = []
     for argument in args.videos:
         path = Path(argument)
-        is_pattern = glob.has_magic(argument) and not path.exists()
-        if is_pattern or (argument and path.is_dir()) or re.search("[^/]/$", argument):  # of an address: s3://bucket/talks/
+        is_query = argument.startswith("http") and "*" not in argument  # there ? is no wildcard
+        is_pattern = glob.has_magic(argument) and not path.exists() and not is_query
+        if is_pattern or (argument and path.is_dir()) or re.search("[^/]/$", argument):  # s3://bucket/talks/
             tasks += [(found, Path(output).parent) for found, output in find_images(argument, VIDEO_SUFFIXES, "video")
                       if not found.endswith(ENDING)]
         else:
             tasks.append((argument, Path()))
+    if not tasks:
+        raise InputError(f"{args.videos[0]} holds only what an earlier run wrote (*{ENDING}): check the path")
+    tasks = list(dict.fromkeys(tasks))  # a video given twice is one
     if args.no_video:
         return [(path, None) for path, _ in tasks]
     if len(tasks) == 1 and args.output:
@@ -162,8 +166,8 @@ def recognise_task(task, args):
     rows = []
     try:
         return recognise(args, *task, rows.append, quiet=True), rows
-    except InputError as error:
-        return error
+    except (InputError, MemoryError, OSError) as error:
+        return InputError(str(error) or "the memory is full")
 
 
 def recognise_many(args):
@@ -199,7 +203,13 @@ def recognise_many(args):
 def main(argv=None):
     args = parse_arguments(argv)
     cached_recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
-    (recognise_one if len(args.tasks) == 1 else recognise_many)(args)
+    if len(args.tasks) == 1:
+        return recognise_one(args)
+    try:
+        return recognise_many(args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the videos that were finished are written; run it again "
+                                f"{'with --resume ' if args.table else ''}for the others") from None
 
 
 if __name__ == "__main__":

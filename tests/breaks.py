@@ -52,6 +52,7 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/own_faces.py", "if after <= before:", "if False:", "own_faces"),
     ("expressions/explanation.py", "logarithms[0] - logarithms[1:]", "logarithms[1:] - logarithms[0]", "explanation"),
     ("train_model.py", "if was > now:", "if was < now:", "train_model"),
+    ("recognise_video.py", " if not found.endswith(ENDING)]", "]", "recognise_video"),
     ("webcam_live.py", "cv2.flip(self.frame, 1) if is_mirrored else ", "", "webcam_live"),
 )
 

@@ -165,7 +165,7 @@ def talks(frames, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_folder_of_videos_gives_one_table_and_goes_on_after_a_stop(talks, capsys):
+def test_a_folder_of_videos_gives_one_table_and_goes_on_after_a_stop(talks, capsys, monkeypatch):
     arguments = ["talks", "--table", "all.csv", "--report", "all.json", "--jobs", "2"]
     with pytest.raises(InputError) as error:
         recognise_video.main(arguments)
@@ -196,13 +196,18 @@ def test_a_folder_of_videos_gives_one_table_and_goes_on_after_a_stop(talks, caps
     recognise_video.main([*arguments, "--resume"])
     assert (talks / "all.csv").read_text() == whole
     assert (talks / "output_talks/a_recognised.mp4").stat().st_mtime_ns == done  # not done again
+    monkeypatch.setattr(recognise_video, "recognise_many", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt, match="run it again with --resume for the others"):
+        recognise_video.main(arguments)
     assert "2 videos, 11 face detections; 3 were done before" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, words", [
     (["talks", "--plot", "p.png"], "--plot draws one video"), (["talks/a.mp4", "--resume"], "table of several"),
     (["talks", "--resume"], "goes on with a table"), (["talks/a.mp4", "talks/day 2/a.mp4"], "would be written over"),
-    (["none*.mp4"], "matches no video"), (["talks", "--no-video"], "leaves nothing to write")])
+    (["none*.mp4"], "matches no video"), (["http://127.0.0.1:9/a.mp4?key=1"], "does not open as a video"),
+    (["talks/a_r*.mp4", "--no-video"], "holds only what an earlier run wrote"),
+    (["talks", "--no-video"], "leaves nothing to write")])
 def test_what_several_videos_cannot_be_asked_is_said(talks, arguments, words):
     with pytest.raises(InputError, match=words):
         recognise_video.main(arguments)
