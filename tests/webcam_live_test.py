@@ -76,7 +76,8 @@ def test_the_window_is_mirrored_and_files_are_not_and_keys_do_what_h_says(live, 
     live.press("S")
     [snapshot] = live.wait_until(lambda: list(tmp_path.glob("snapshot_*.jpg")))
     strip = int(cv2.imread(str(snapshot))[200, 280, 0])
-    assert abs(strip - strip_of(paused)) < 12  # not mirrored: in the snapshot the strip is on the right
+    difference = abs(strip - strip_of(paused))  # the window may be half painted: one frame, of 8 levels from 20 to 212
+    assert min(difference, 200 - difference) < 12  # not mirrored: in the snapshot the strip is on the right
     live.press("space")
     live.wait_to_show(lambda image: abs(strip_of(image) - strip) > 20)
     live.press("Escape")
