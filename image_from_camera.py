@@ -20,9 +20,9 @@ import cv2
 from expressions import camera
 from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
-from expressions.drawing import draw_countdown
+from expressions.drawing import draw_countdown, draw_faces
 from expressions.images import is_uniform, output_path, with_writable_suffix, write_image
-from expressions.recognition import add_detector_arguments, cached_recogniser, recognise_file
+from expressions.recognition import Recogniser, add_detector_arguments, face_row
 from expressions.tables import safe_cell
 
 TITLE = "space takes the picture - q quits"
@@ -68,8 +68,7 @@ def take_picture(source, seconds, has_window):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    recognition = args.models, args.detector, args.min_score
-    cached_recogniser(*recognition)  # says at once if it cannot be loaded
+    recogniser = Recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
     has_window = not args.now and camera.can_show()
     if not args.now and not has_window:
         print_status("there is no display for a preview: taking the picture now", args.quiet)
@@ -80,8 +79,11 @@ def main(argv=None):
         print_status("no picture was taken", args.quiet)
         return
     write_image(args.output, image)
-    faces, image = recognise_file((args.output, args.recognised), *recognition, keep_image=True)
-    csv.writer(sys.stdout, lineterminator="\n").writerows([safe_cell(args.output), *row[:7]] for row in faces)
+    faces = recogniser(image)
+    csv.writer(sys.stdout, lineterminator="\n").writerows(
+        [safe_cell(args.output), *face_row(number, face)[:7]] for number, face in enumerate(faces, start=1))
+    draw_faces(image, faces)
+    write_image(args.recognised, image)
     print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(faces), 'face')}", args.quiet)
     if args.show:
         camera.show_image(image, args.output.name, args.recognised)

@@ -24,8 +24,6 @@ import os
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from expressions import workers, yunet
 from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
@@ -51,11 +49,15 @@ def main(argv=None):
         if table and table.done:
             report.add_table(table.journal)
         answers = stack.enter_context(contextlib.closing(recognise_all(args, todo)))
-        progress = tqdm(answers, total=len(todo), unit=" images", disable=args.quiet or len(todo) < 2 or None)
+        hide_progress = contextlib.nullcontext
+        if len(todo) > 1:
+            from tqdm import tqdm  # takes a tenth of a second, for which one image need not wait
+            answers = tqdm(answers, total=len(todo), unit=" images", disable=args.quiet or None)
+            hide_progress = tqdm.external_write_mode
         n_before = len(tasks) - len(todo)
         try:
-            for task, answer in progress:
-                with tqdm.external_write_mode():
+            for task, answer in answers:
+                with hide_progress():
                     results.append(keep(args, table, task, answer))
                 report.add(task[0], None if isinstance(answer, InputError) else answer[0])
         except KeyboardInterrupt:  # the rows so far are worth having
@@ -64,7 +66,7 @@ def main(argv=None):
         finally:
             if args.report and (results or n_before):
                 report.n_left = len(todo) - len(results)
-                with tqdm.external_write_mode():
+                with hide_progress():
                     write_report(args.report, [report], args.quiet)
     summarise(args, [output for _, output in tasks if output], n_before, results)
 

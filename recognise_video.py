@@ -15,7 +15,6 @@ $ python recognise_video.py s3://bucket/lecture.mp4 --no-video --table faces.par
 import collections
 import contextlib
 import functools
-import glob
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -27,7 +26,7 @@ from expressions import workers
 from expressions.artifacts import refuse_overwriting, replace_when_whole
 from expressions.console import InputError, pluralise, positive_int, print_status, printable, run, script_parser
 from expressions.drawing import draw_faces
-from expressions.images import find_images
+from expressions.images import find_images, is_pattern
 from expressions.recognition import add_detector_arguments, cached_recogniser, choose_detector, face_row
 from expressions.report import VideoReport, add_report_argument, write_report
 from expressions.tables import STDOUT, VIDEO_COLUMNS, add_table_argument, open_table, safe_cell
@@ -86,9 +85,7 @@ def find_tasks(args):
     tasks = []
     for argument in args.videos:
         path = Path(argument)
-        is_query = argument.startswith("http") and "*" not in argument  # there ? is no wildcard
-        is_pattern = glob.has_magic(argument) and not path.exists() and not is_query
-        if is_pattern or (argument and path.is_dir()) or re.search("[^/]/$", argument):  # s3://bucket/talks/
+        if is_pattern(argument) or (argument and path.is_dir()) or re.search("[^/]/$", argument):  # s3://bucket/talks/
             tasks += [(found, Path(output).parent) for found, output in find_images(argument, VIDEO_SUFFIXES, "video")
                       if not found.endswith(ENDING)]
         else:
@@ -104,7 +101,7 @@ def find_tasks(args):
 
 
 def recognise(args, path, output, add_row, quiet):
-    """Recognise the faces of a video, write it to `output`, and give its rows to add_row. Returns a Result.
+    """Recognise the faces of a video, write it to `output`, and give rows for the table to add_row. Returns a Result.
 
     Raises InputError where there is no frame.
     """
@@ -129,10 +126,10 @@ def recognise(args, path, output, add_row, quiet):
                 if writer:
                     draw_faces(frame, faces)
                     writer.write(frame, seconds)
-                for face in faces:
+                for face in faces if args.table else ():
                     add_row([result.n_frames, f"{seconds:.3f}", *face_row(face.track_id, face)])
-                    if args.plot:
-                        result.timeline[face.track_id].append((seconds, *face.probabilities.values()))
+                for face in faces if args.plot else ():
+                    result.timeline[face.track_id].append((seconds, *face.probabilities.values()))
                 result.n_frames, result.n_faces = result.n_frames + 1, result.n_faces + len(faces)
                 result.seconds = seconds
         except (InputError, KeyboardInterrupt) as error:  # what was done so far is worth having
@@ -147,7 +144,7 @@ def recognise_one(args):
     """Recognise a single video, whose rows are written as they come."""
     [(path, output)] = args.tasks
     with open_table(args.table, VIDEO_COLUMNS) if args.table else contextlib.nullcontext() as table:
-        result = recognise(args, path, output, table.add if table else lambda row: None, args.quiet)
+        result = recognise(args, path, output, table and table.add, args.quiet)
         if args.plot:
             from expressions.figures import plot_timeline
             with replace_when_whole(args.plot) as [temporary]:

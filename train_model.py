@@ -22,7 +22,7 @@ from pathlib import Path
 from expressions import fer2013, model_files, training
 from expressions.artifacts import DATA, MODELS, models_folder, read_stamp
 from expressions.console import InputError, pluralise, positive_int, run, script_parser
-from expressions.evaluation import predict
+from expressions.evaluation import adjust_prior, calibrate, predict
 from expressions.labels import PUBLIC_TEST, TRAINING
 from expressions.own_faces import read_labelled_faces, refit_last_layer
 from expressions.recognition import Recogniser
@@ -143,8 +143,8 @@ def train(args):
             raise
         raise KeyboardInterrupt(f"{len(history)} of {pluralise(settings['epochs'], 'epoch')} are kept, and the model "
                                 "is as it was; give the same command with --resume to go on") from None
-    power = training.adjust_prior(model, *validation, shares)
-    temperature = training.calibrate(model, *validation)
+    power = adjust_prior(model, *validation, shares)
+    temperature = calibrate(model, *validation)
     print(f"adjusted to rare expressions (power {power:.2f}) and calibrated (temperature {temperature:.2f}) on the "
           "validation faces")
 

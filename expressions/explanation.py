@@ -1,4 +1,4 @@
-"""Why a face got its expression: which parts of it speak for that, by covering one after the other."""
+"""Why a face got its expression: which parts speak for it, found by blurring one after the other."""
 import functools
 
 import cv2

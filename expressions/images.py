@@ -27,6 +27,13 @@ def is_remote(path):
     return "://" in str(path)
 
 
+def is_pattern(path):
+    """Whether a path or address is a pattern like photos/*.jpg; in a web address ? begins a query."""
+    if is_remote(path):
+        return glob.has_magic(path.partition("?")[0] if path.startswith("http") else path)
+    return glob.has_magic(path) and not Path(path).exists()
+
+
 @contextlib.contextmanager
 def filesystem(path):
     """Yield the file system of a path or address, as fsspec has them, and the path in it.
@@ -136,14 +143,15 @@ def find_images(argument, suffixes=IMAGE_SUFFIXES, kind="image"):
 
     first, *outer = argument.split("::") if is_remote(argument) else [argument]  # of a chain, zip://...::s3://...
     with filesystem(argument) as (files, top):
-        is_pattern = glob.has_magic(first) and (is_remote(first) or not Path(top).exists())
-        if not is_pattern and (is_image(first) if is_remote(first) else not Path(top).is_dir()):
-            return [(argument if is_remote(first) else top, output_path(top))]
-        paths = [path for path in sorted((files.glob if is_pattern else files.find)(top)) if is_image(path) and not any(
+        several = is_pattern(first)
+        if not several and (is_image(first.partition("?")[0]) if is_remote(first) else not Path(top).is_dir()):
+            name = top.partition("?")[0] if is_remote(first) else top
+            return [(argument if is_remote(first) else top, output_path(name))]
+        paths = [path for path in sorted((files.glob if several else files.find)(top)) if is_image(path) and not any(
             part.startswith(PASSED_OVER) and part not in top for part in Path(path).parts)]
         if not paths:
             raise InputError(f"{argument} holds or matches no {kind}: check the path")
-        return [("::".join([files.unstrip_protocol(path), *outer]), output_path(path, None if is_pattern else top))
+        return [("::".join([files.unstrip_protocol(path), *outer]), output_path(path, None if several else top))
                 for path in paths]
 
 

@@ -58,7 +58,10 @@ class Recogniser:
 
     def explain(self, image):
         """Return a picture uint8 BGR with a row for each of the Faces in an image: see explanation.draw_explanation."""
-        faces, crops = self.faces_and_crops(as_bgr(image))
+        return self.draw_explanations(*self.faces_and_crops(as_bgr(image)))
+
+    def draw_explanations(self, faces, crops):
+        """Return that picture of what faces_and_crops found."""
         maps = [occlusion_map(self.classify, crop, EXPRESSIONS.index(face.expression))
                 for face, crop in zip(faces, crops)]
         return np.vstack([draw_explanation(*row) for row in zip(crops, maps, faces)])
@@ -144,11 +147,11 @@ def recognise_file(task, models=MODELS, detector=None, min_score=0, folder=Path(
     recogniser = cached_recogniser(models, detector, min_score)
     try:
         image = read_image(path)
-        faces = recogniser(image)
+        faces, crops = recogniser.faces_and_crops(image)
     except (InputError, MemoryError) as error:
         return InputError(str(error) or "the memory is full: make it smaller")
-    if output and explain and faces:  # before boxes are drawn over them
-        write_image(f"{str(output).rpartition('.')[0]}_explained.png", recogniser.explain(image))
+    if output and explain and faces:
+        write_image(f"{str(output).rpartition('.')[0]}_explained.png", recogniser.draw_explanations(faces, crops))
     if output or keep_image:
         draw_faces(image, faces)
     if output:

@@ -9,7 +9,7 @@ import numpy as np
 
 from expressions.artifacts import replace_when_whole
 from expressions.console import InputError, first_line
-from expressions.evaluation import fit_temperature, predict
+from expressions.evaluation import predict
 from expressions.labels import EXPRESSIONS, FACE_SIZE
 from expressions.model_files import import_keras
 from expressions.network import build_model, tie_mirrored_filters
@@ -40,7 +40,6 @@ LABELS = ("fer2013", "both", "ferplus")
 LABEL_SMOOTHING = 0.1
 VOTE_WEIGHT = 0.5  # of the FER+ votes in the targets of --labels both
 DISTILLATION_WEIGHT = 0.5  # of the teachers' predictions in the targets of --after
-ACCURACY_LOSS = 0.001  # of the held-out faces, that a higher mean recall may cost
 AUGMENTATION = {"rotation": 15, "zoom": 0.25, "translate": 0.1, "brightness": 0.4}  # each ±; degrees, or fractions
 DAMAGED_FRACTION = 0.3  # of the faces in training
 
@@ -275,32 +274,3 @@ def _train_epoch(model, batches, validation, size, seed, bar):
         validation_data=(resize(validation[0], size).astype(np.float32), np.eye(len(EXPRESSIONS))[validation[1]]),
         validation_batch_size=BATCH_SIZE).history
     return {name: logs[name][0] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-
-
-def adjust_prior(model, faces, labels, shares):
-    """Divide the probabilities by shares ** power, through the last layer's bias; return the power.
-
-    `shares` float (7,) are those of the expressions in the training targets: a network that learned from few faces of
-    an expression seldom predicts it (logit adjustment, Menon et al. 2021). The power, 0 to 1, is the one with the
-    highest mean recall on held-out faces uint8 (n, 48, 48, 1), labels int (n,), that costs at most ACCURACY_LOSS.
-    """
-    probabilities, shares = predict(model, faces), np.maximum(shares, 1e-3)
-
-    def measure(power):
-        right = (probabilities / shares ** power).argmax(axis=1) == labels
-        return np.mean([right[labels == label].mean() for label in np.unique(labels)]), right.mean()
-
-    lowest = measure(0)[1] - ACCURACY_LOSS
-    power = max((power for power in np.arange(21) / 20 if measure(power)[1] >= lowest),
-                key=lambda power: (measure(power)[0], -power))
-    kernel, bias = model.layers[-1].get_weights()
-    model.layers[-1].set_weights([kernel, bias - power * np.log(shares)])
-    return float(power)
-
-
-def calibrate(model, faces, labels):
-    """Divide the last layer by the temperature that fits faces uint8 (n, 48, 48, 1), labels int (n,); return it."""
-    temperature = fit_temperature(predict(model, faces), labels)
-    last = model.layers[-1]
-    last.set_weights([values / temperature for values in last.get_weights()])
-    return temperature

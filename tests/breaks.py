@@ -40,7 +40,7 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/model_files.py", "name not in ALLOWED and", "not name and", "model_files"),
     ("expressions/model_files.py", "weights[0].transpose(3, 2, 0, 1)", "weights[0].transpose(3, 2, 1, 0)", "model_files"),
     ("expressions/training.py", "mirror = random.choice((-1, 1), count)", "mirror = random.choice((1, 1), count)", "training"),
-    ("expressions/training.py", "bias - power * np.log(shares)", "bias + power * np.log(shares)", "training"),
+    ("expressions/evaluation.py", "bias - power * np.log(shares)", "bias + power * np.log(shares)", "evaluation"),
     ("expressions/images.py", "PASSED_OVER = (\".\", \"output_\")", "PASSED_OVER = (\".\",)", "images"),
     ("expressions/tables.py", 'tuple("=+-@', 'tuple("+-@', "tables"),
     ("expressions/video.py", "self.last_time = max(round(seconds / TICK), self.last_time + 1)", "self.last_time += 4800", "video"),

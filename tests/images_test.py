@@ -135,6 +135,8 @@ def test_images_on_a_web_server_and_in_an_archive_are_found_and_read(tmp_path):
             found = [(f"{top}/{name}{chain}", f"output_photos/{name}") for name in ("a.png", "b.jpg", inner)]
             assert find_images(top + chain) == found and read_image(found[2][0]).shape == (30, 40, 3)
         assert find_images(f"zip://photos/*.jpg::{archive}") == [(f"zip://photos/b.jpg::{archive}", "output_b.jpg")]
+        assert find_images(f"{web}/photos/b.jpg?key=1") == [(f"{web}/photos/b.jpg?key=1", "output_b.jpg")]
+        assert read_image(f"{web}/photos/b.jpg?key=1").shape == (30, 40, 3)
         with pytest.raises(InputError, match=f"{web}/none.jpg cannot be opened"):
             read_image(f"{web}/none.jpg")
         server.shutdown()

@@ -200,39 +200,6 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_refused(small_set, small_tra
         training.read_checkpoint(path)
 
 
-def test_the_temperature_is_kept_in_the_weights():
-    random = np.random.default_rng(0)
-    faces = random.integers(0, 256, (2000, 48, 48, 1), np.uint8)
-    model = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1 / 20), keras.layers.Flatten(),
-                              keras.layers.Dense(7, activation="softmax")])
-    model.set_weights([random.normal(0, 0.02, (2304, 7)), random.normal(0, 0.5, 7)])
-    logits = np.log(predict(model, faces).astype(float))
-    softer = np.exp(logits / 3) / np.exp(logits / 3).sum(axis=1, keepdims=True)
-    labels = (np.cumsum(softer, axis=1) > random.random((2000, 1))).argmax(axis=1)  # the model is three times too sure
-    temperature = training.calibrate(model, faces, labels)
-    assert temperature == pytest.approx(3, rel=0.1)
-    softer = np.exp(logits / temperature)
-    np.testing.assert_allclose(predict(model, faces), softer / softer.sum(axis=1, keepdims=True), atol=1e-4)
-
-
-def test_a_rare_expression_is_predicted_as_often_as_its_recall_gains():
-    random = np.random.default_rng(0)
-    labels = np.repeat([3, 1], [900, 100])
-    faces = np.zeros((1000, 48, 48, 1), np.uint8)
-    faces[:, 0, 0, 0] = np.clip(random.normal(np.where(labels == 1, 150, 100), 30), 0, 255)  # the two overlap
-    model = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
-                              keras.layers.Dense(7, activation="softmax")])
-    kernel, bias = np.zeros((2304, 7)), np.full(7, -50.0)
-    kernel[0, [1, 3]], bias[[1, 3]] = (14, 0), (-7 + np.log(1 / 9), 0)  # Bayes's rule for these faces, about
-    model.set_weights([kernel, bias])
-    before = predict(model, faces).argmax(axis=1) == labels
-    power = training.adjust_prior(model, faces, labels, np.array([0, 0.1, 0, 0.9, 0, 0, 0]))
-    after = predict(model, faces).argmax(axis=1) == labels
-    assert 0 < power < 1 and after.mean() >= before.mean() - training.ACCURACY_LOSS
-    assert after[labels == 1].mean() > before[labels == 1].mean() + 0.02
-    assert training.adjust_prior(model, faces, labels, np.full(7, 1 / 7)) == 0  # nothing is rare
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_what_another_backend_trained_is_the_same_under_tensorflow(chain, tmp_path, backend):
