@@ -113,13 +113,12 @@ def video_writer(path, rate=30, audio=None):
     if Path(path).suffix.lower() != ".mp4":
         raise InputError(f"{path} is not an .mp4: end the name in .mp4")
     try:
-        with replace_when_whole(path) as [temporary], av.open(
-                str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file:
-            writer = VideoWriter(file, rate, audio)
+        with (replace_when_whole(path) as [temporary], av.open(
+                str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file,
+              concurrent.futures.ThreadPoolExecutor(1) as thread):
+            writer = VideoWriter(file, rate, audio, thread)
             yield writer
-            writer.write_audio(math.inf)
-            for stream in writer.encoders:
-                file.mux(stream.encode(None))  # what it still holds
+            thread.submit(writer.finish).result()
     except (av.error.FFmpegError, OverflowError) as error:
         raise InputError(f"{path} cannot hold these times or this sound ({first_line(error)}): convert the video"
                          ) from None
@@ -128,11 +127,12 @@ def video_writer(path, rate=30, audio=None):
 class VideoWriter:
     """Writes frames, and between them the sound, into an open av container. video_writer makes one.
 
-    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be.
+    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be. Encoding runs on
+    `thread`, an executor: Ctrl-C strikes the main thread alone, and must not lose what comes out of an encoder.
     """
 
-    def __init__(self, file, rate, audio):
-        self.file, self.audio, self.packets = file, audio, collections.deque()
+    def __init__(self, file, rate, audio, thread):
+        self.file, self.audio, self.thread, self.packets = file, audio, thread, collections.deque()
         self.size, self.last_time, self.next_sample = None, -1, None
         self.stream = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         context = self.stream.codec_context
@@ -158,8 +158,18 @@ class VideoWriter:
         image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self.last_time = max(round(seconds / TICK), self.last_time + 1)
         image.pts, image.time_base = self.last_time, TICK
+        self.thread.submit(self.encode, image, seconds).result()
+
+    def encode(self, image, seconds):
+        """Encode an av.VideoFrame, and add the sound up to its time."""
         self.file.mux(self.stream.encode(image))
         self.write_audio(seconds)
+
+    def finish(self):
+        """Add the rest of the sound, and what the encoders still hold."""
+        self.write_audio(math.inf)
+        for stream in self.encoders:
+            self.file.mux(stream.encode(None))
 
     def write_audio(self, until):
         """Add the packets up to a time in seconds: as they are where MP4 holds their kind, otherwise as AAC."""

@@ -1,6 +1,8 @@
 """Videos: what is read as one, frames at their times and upright, and MP4 files whose colours are right."""
+import contextlib
 import functools
 import http.server
+import signal
 import socket
 import struct
 import threading
@@ -131,6 +133,24 @@ def test_prefetch_keeps_the_order_works_ahead_and_passes_errors_on():
     assert next(outer) == 0
     outer.close()  # ends the inner one's thread, which may read a file that is closed next
     assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no interval timer")
+@pytest.mark.parametrize("number", range(7, 12))
+def test_ctrl_c_loses_no_frame_that_was_written(tmp_path, number):
+    frames, written, before = np.random.default_rng(0).integers(0, 255, (8, 360, 640, 3), np.uint8), 0, signal.signal(
+        signal.SIGALRM, signal.default_int_handler)
+    try:
+        with video_writer(tmp_path / "clip.mp4") as writer, contextlib.suppress(KeyboardInterrupt):
+            for index in range(10_000):
+                if index == number:  # the first frames leave the encoder after some ten others
+                    signal.setitimer(signal.ITIMER_REAL, 0.002)
+                writer.write(frames[index % 8], index / 30)
+                written += 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with av.open(str(tmp_path / "clip.mp4")) as file:
+        assert number <= written <= len(list(file.decode(video=0))) <= written + 1 < 10_000
 
 
 @pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
