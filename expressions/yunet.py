@@ -45,8 +45,9 @@ class YuNet:
         if zoom < 1:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         self.network.setInputSize(size)
-        found = self.network.detect(image)[1] if min(size) >= MIN_SIDE else None  # lines give boxes of nan
+        found = self.network.detect(image)[1] if min(size) >= MIN_SIDE else None
         found = np.empty((0, 15)) if found is None else found[np.argsort(found[:, 0], kind="stable")]
+        found = found[np.isfinite(found).all(axis=1)]  # very small images give nan
         corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1) / zoom
         corners = np.clip(np.round(corners), 0, (width, height) * 2).astype(int)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

@@ -3,17 +3,8 @@ import keras
 import numpy as np
 import pytest
 
-from expressions.evaluation import (
-    ACCURACY_LOSS,
-    adjust_prior,
-    calibrate,
-    calibration_table,
-    expected_calibration_error,
-    fit_temperature,
-    majority_vote,
-    margin,
-    predict,
-)
+from expressions import evaluation
+from expressions.evaluation import calibration_table, expected_calibration_error, fit_temperature, majority_vote, margin
 
 
 def test_the_calibration_error_is_the_one_counted_by_hand():
@@ -55,13 +46,13 @@ def test_the_temperature_is_kept_in_the_weights():
     model = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1 / 20), keras.layers.Flatten(),
                               keras.layers.Dense(7, activation="softmax")])
     model.set_weights([random.normal(0, 0.02, (2304, 7)), random.normal(0, 0.5, 7)])
-    logits = np.log(predict(model, faces).astype(float))
+    logits = np.log(evaluation.predict(model, faces).astype(float))
     softer = np.exp(logits / 3) / np.exp(logits / 3).sum(axis=1, keepdims=True)
     labels = (np.cumsum(softer, axis=1) > random.random((2000, 1))).argmax(axis=1)  # the model is three times too sure
-    temperature = calibrate(model, faces, labels)
+    temperature = evaluation.calibrate(model, faces, labels)
     assert temperature == pytest.approx(3, rel=0.1)
     softer = np.exp(logits / temperature)
-    np.testing.assert_allclose(predict(model, faces), softer / softer.sum(axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(evaluation.predict(model, faces), softer / softer.sum(axis=1, keepdims=True), atol=1e-4)
 
 
 def test_a_rare_expression_is_predicted_as_often_as_its_recall_gains():
@@ -74,9 +65,9 @@ def test_a_rare_expression_is_predicted_as_often_as_its_recall_gains():
     kernel, bias = np.zeros((2304, 7)), np.full(7, -50.0)
     kernel[0, [1, 3]], bias[[1, 3]] = (14, 0), (-7 + np.log(1 / 9), 0)  # Bayes's rule for these faces, about
     model.set_weights([kernel, bias])
-    before = predict(model, faces).argmax(axis=1) == labels
-    power = adjust_prior(model, faces, labels, np.array([0, 0.1, 0, 0.9, 0, 0, 0]))
-    after = predict(model, faces).argmax(axis=1) == labels
-    assert 0 < power < 1 and after.mean() >= before.mean() - ACCURACY_LOSS
+    before = evaluation.predict(model, faces).argmax(axis=1) == labels
+    power = evaluation.adjust_prior(model, faces, labels, np.array([0, 0.1, 0, 0.9, 0, 0, 0]))
+    after = evaluation.predict(model, faces).argmax(axis=1) == labels
+    assert 0 < power < 1 and after.mean() >= before.mean() - evaluation.ACCURACY_LOSS
     assert after[labels == 1].mean() > before[labels == 1].mean() + 0.02
-    assert adjust_prior(model, faces, labels, np.full(7, 1 / 7)) == 0  # nothing is rare
+    assert evaluation.adjust_prior(model, faces, labels, np.full(7, 1 / 7)) == 0  # nothing is rare
