@@ -4,7 +4,7 @@ Reads camera 0, or the camera number, video file or address given, and models/.
 Shows what the camera sees, mirrored, and counts down; space takes the picture at once, q or Esc quits. With --now, or
 where there is no display, the picture is taken as soon as the camera's exposure has settled.
 Writes camera_<date>_<time>.jpg, the image as it was taken, and output_camera_<date>_<time>.jpg with a box and a label
-on each face, into the current folder. Prints a row per face like recognise_image.py.
+on each face, into the current folder. Prints a row per face and writes a table like recognise_image.py.
 
 $ python image_from_camera.py
 $ python image_from_camera.py 1 --now --output me.jpg --show
@@ -23,7 +23,7 @@ from expressions.console import InputError, pluralise, positive_int, print_statu
 from expressions.drawing import draw_countdown, draw_faces
 from expressions.images import is_uniform, output_path, with_writable_suffix, write_image
 from expressions.recognition import Recogniser, add_detector_arguments, face_row
-from expressions.tables import safe_cell
+from expressions.tables import FACE_COLUMNS, IMAGE_COLUMNS, STDOUT, add_table_argument, open_table, safe_cell
 
 TITLE = "space takes the picture - q quits"
 SETTLING = 1.2  # seconds that a camera takes to get exposure and white balance right
@@ -35,6 +35,7 @@ def parse_arguments(argv):
     parser.add_argument("--now", action="store_true", help="take the picture without preview and countdown")
     parser.add_argument("--countdown", type=positive_int, default=3, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="the image to write; output_<name> is written beside it")
+    add_table_argument(parser, "per face")
     parser.add_argument("--show", action="store_true", help="open a window with the recognised image")
     add_detector_arguments(parser)
     args = parser.parse_args(argv)
@@ -42,7 +43,7 @@ def parse_arguments(argv):
     if with_writable_suffix(args.output) != args.output:
         raise InputError(f"{args.output} has no ending that OpenCV writes: end it in .jpg or .png")
     args.recognised = args.output.parent / output_path(args.output)
-    refuse_overwriting([args.output, args.recognised], [args.source])
+    refuse_overwriting([args.output, args.recognised, *filter(None, [args.table])], [args.source])
     return args
 
 
@@ -68,7 +69,7 @@ def take_picture(source, seconds, has_window):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    recogniser = Recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
+    recogniser = Recogniser(args.models, args.detector, args.min_score, args.min_probability)  # fails at once
     has_window = not args.now and camera.can_show()
     if not args.now and not has_window:
         print_status("there is no display for a preview: taking the picture now", args.quiet)
@@ -80,8 +81,12 @@ def main(argv=None):
         return
     write_image(args.output, image)
     faces = recogniser(image)
-    csv.writer(sys.stdout, lineterminator="\n").writerows(
-        [safe_cell(args.output), *face_row(number, face)[:7]] for number, face in enumerate(faces, start=1))
+    rows = [[safe_cell(args.output), *face_row(number, face), ""] for number, face in enumerate(faces, start=1)]
+    if args.table:
+        with open_table(args.table, IMAGE_COLUMNS) as table:
+            table.add(*(rows or [[safe_cell(args.output), 0, *[""] * len(FACE_COLUMNS)]]))
+    if args.table != STDOUT:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(row[:8] for row in rows)
     draw_faces(image, faces)
     write_image(args.recognised, image)
     print_status(f"wrote {args.output} and {args.recognised}: {pluralise(len(faces), 'face')}", args.quiet)

@@ -40,7 +40,7 @@ CLUSTER_JOBS = 500  # images that are handed to a cluster at once
 def main(argv=None):
     args = parse_arguments(argv)
     tasks = find_tasks(args)
-    cached_recogniser(args.models, args.detector, args.min_score)  # says at once if it cannot be loaded
+    cached_recogniser(args.models, args.detector)  # says at once if it cannot be loaded
     results = []  # for each image the number of its faces, or a sentence that says why it could not be read
     report = ImageReport()
     with contextlib.ExitStack() as stack:
@@ -111,8 +111,9 @@ def find_tasks(args):
 
 def recognise_all(args, tasks):
     """Yield each task with what recognise_file returns for it, from this process, others, or a cluster."""
-    function = functools.partial(recognise_file, models=args.models, detector=args.detector, min_score=args.min_score,
-                                 folder=Path.cwd(), keep_image=args.show, explain=args.explain)
+    function = functools.partial(
+        recognise_file, models=args.models, detector=args.detector, min_score=args.min_score,
+        min_probability=args.min_probability, folder=Path.cwd(), keep_image=args.show, explain=args.explain)
     if args.scheduler:
         models = onnx_bytes(args.models), yunet.PATH.read_bytes() if args.detector == "yunet" else None
         with workers.on_cluster(function, args.scheduler, models) as call:

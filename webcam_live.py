@@ -3,8 +3,8 @@
 Reads camera 0, or the camera number, video file or address given, and models/.
 Shows a mirrored window with a box and a label on each face, and the probabilities of the largest one.
 Keys: q or Esc quits, s keeps a snapshot, r starts and stops a recording, space pauses, h lists them.
-With --record what the camera sees is recorded from the start, with --table a row per face and frame is written;
-neither is mirrored. Where frames come faster than they are processed, some are left out.
+With --record what the camera sees is recorded from the start, with --table a row per face and frame is written, with
+the time of day; neither is mirrored. Where frames come faster than they are processed, some are left out.
 
 $ python webcam_live.py
 $ python webcam_live.py 1 --record me.mp4
@@ -13,6 +13,7 @@ $ python webcam_live.py rtsp://camera.example/stream --table faces.csv --seconds
 import collections
 import contextlib
 import dataclasses
+import datetime
 from pathlib import Path
 
 import cv2
@@ -22,8 +23,8 @@ from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
 from expressions.drawing import draw_faces, draw_overlay, draw_probability_bars
 from expressions.images import is_uniform, write_image
-from expressions.recognition import Recogniser, add_detector_arguments, face_row
-from expressions.tables import VIDEO_COLUMNS, add_table_argument, open_table
+from expressions.recognition import Recogniser, add_detector_arguments, video_row
+from expressions.tables import LIVE_COLUMNS, add_table_argument, open_table
 from expressions.tracking import Tracker
 
 TITLE = "expressions - h lists the keys"
@@ -54,7 +55,7 @@ class LiveSession:
 
     def __init__(self, args, table, recorder):
         self.args, self.table, self.recorder = args, table, recorder
-        self.process = Tracker(Recogniser(args.models, args.detector, args.min_score)).process
+        self.process = Tracker(Recogniser(args.models, args.detector, args.min_score, args.min_probability)).process
         self.n_frames, self.seconds = 0, 0  # taken so far, and the time of the newest
         self.times = collections.deque(maxlen=30)  # of the last frames, in seconds
         self.counts = collections.Counter()  # of the expressions of all faces in all frames
@@ -70,8 +71,9 @@ class LiveSession:
                         return
                     self.faces = self.process(*item)
                     self.counts.update(face.expression for face in self.faces)
+                    clock = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
                     for face in self.faces if self.table else ():
-                        self.table.add([self.n_frames, f"{self.seconds:.3f}", *face_row(face.track_id, face)])
+                        self.table.add([*video_row(self.n_frames, self.seconds, face), clock])
                     if self.writer:
                         self.writer.write(self.annotate(), self.seconds - self.began)
                     self.times.append(self.seconds)
@@ -126,7 +128,7 @@ class LiveSession:
 def main(argv=None):
     args, ended_by = parse_arguments(argv), None
     with contextlib.ExitStack() as stack:
-        table = args.table and stack.enter_context(open_table(args.table, VIDEO_COLUMNS))
+        table = args.table and stack.enter_context(open_table(args.table, LIVE_COLUMNS))
         session = LiveSession(args, table, stack.enter_context(contextlib.ExitStack()))
         session.record(args.record)
         try:

@@ -2,13 +2,14 @@
 import cv2
 import numpy as np
 
-from expressions.labels import EXPRESSIONS
+from expressions.labels import EXPRESSIONS, UNSURE
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LABEL_WIDTH = 240  # pixels of a face whose label has OpenCV's letters in their own size
 SMALL_FACE = 60  # pixels of the width below which a label has no room
 EXPRESSION_COLOURS = dict(zip(EXPRESSIONS, (  # BGR; dark enough for white letters, and told apart by everybody
     (18, 24, 140), (107, 170, 5), (202, 12, 143), (0, 117, 198), (97, 3, 3), (143, 95, 0), (87, 83, 88))))
+LABEL_COLOURS = {**EXPRESSION_COLOURS, UNSURE: (162, 150, 138)}
 
 
 def draw_text(image, text, baseline, scale, thickness, colour=(255, 255, 255)):
@@ -24,14 +25,15 @@ def draw_faces(image, faces):
     for face in faces:
         thickness = max(2, round(face.box[2] / 70))
         cv2.rectangle(image, face.box, (255, 255, 255), 2 * thickness)  # stands out from whatever is behind it
-        cv2.rectangle(image, face.box, EXPRESSION_COLOURS[face.expression], thickness)
+        cv2.rectangle(image, face.box, LABEL_COLOURS[face.expression], thickness)
     occupied = [face.box for face in faces]
     for face in faces:
-        text = face.expression[:2] if face.box[2] < SMALL_FACE else f"{face.expression} {face.probability:.0%}"
+        text = f"{face.expression} {face.probability:.0%}" if face.expression != UNSURE else UNSURE
+        text = face.expression[:2] if face.box[2] < SMALL_FACE else text
         if face.track_id is not None:
             text = f"{face.track_id} {text}"
         scale = float(np.clip(face.box[2] / LABEL_WIDTH, 0.4, 8))
-        occupied.append(draw_label(image, text, face.box, EXPRESSION_COLOURS[face.expression], scale, occupied))
+        occupied.append(draw_label(image, text, face.box, LABEL_COLOURS[face.expression], scale, occupied))
 
 
 def draw_label(image, text, box, colour, scale, occupied):

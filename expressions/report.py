@@ -16,11 +16,12 @@ import numpy as np
 
 from expressions.artifacts import replace_when_whole
 from expressions.console import InputError, pluralise, print_status, printable
-from expressions.drawing import EXPRESSION_COLOURS
+from expressions.drawing import LABEL_COLOURS
 from expressions.images import is_remote, read_image
-from expressions.labels import EXPRESSIONS
+from expressions.labels import EXPRESSIONS, UNSURE
 from expressions.tables import safe_cell
 
+LABELS = (*EXPRESSIONS, UNSURE)
 TEMPLATE = Path(__file__).with_suffix(".html")
 MAX_FACES = 20  # of a video, those seen longest
 THUMBNAIL = 128  # pixels; the page shows them at 96, which fine screens draw with more
@@ -64,7 +65,7 @@ def write_report(path, sections, quiet=False):
                 title=html.escape(told[0][0]) if len(told) == 1 else pluralise(len(told), "video"), body="".join(parts),
                 contents=f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>' * (len(links) > 1),
                 colours="; ".join(f"--{name}: rgb({red}, {green}, {blue})"
-                                  for name, (blue, green, red) in EXPRESSION_COLOURS.items()),
+                                  for name, (blue, green, red) in LABEL_COLOURS.items()),
                 date=datetime.date.today().isoformat(), data=text.replace("<", r"\u003c"))
         temporary.write_text(text, "utf-8")
     for sentences in told:
@@ -87,7 +88,7 @@ class VideoReport:
         self.shown, self.start, self.n_frames = faces, seconds, self.n_frames + 1
         for face in faces:
             strongest = self.moments[face.track_id]
-            if face.probability > strongest.get(face.expression, (0,))[0]:
+            if face.probability > strongest.get(face.expression, (0,))[0] and face.expression != UNSURE:
                 strongest[face.expression] = face.probability, seconds, thumbnail(frame, face.box)
 
     def _end_frame(self, end):
@@ -114,7 +115,7 @@ class VideoReport:
         start, until, expression = max(runs, key=lambda run: run[1] - run[0])
         moments = sorted(self.moments[track_id].items(), key=lambda moment: moment[1][1])
         return {"face": track_id, "seconds": round(totals.total(), 3),
-                "shares": {name: round(totals[name] / totals.total(), 6) for name in EXPRESSIONS},
+                "shares": {name: round(totals[name] / totals.total(), 6) for name in LABELS},
                 "changes": sum(run[2] != after[2] for run, after in itertools.pairwise(runs)),
                 "longest": {"expression": expression, "from": round(start, 3), "seconds": round(until - start, 3)},
                 "strongest": {name: {"probability": round(moment[0], 4), "at": round(moment[1], 3)}
@@ -154,7 +155,7 @@ class ImageReport:
         self.n_unreadable += faces is None
         for number, *box, expression, probability in (face[:7] for face in faces or ()):
             self.counts[expression] += 1
-            if probability > self.surest.get(expression, (0,))[0]:
+            if probability > self.surest.get(expression, (0,))[0] and expression != UNSURE:
                 self.surest[expression] = probability, path, number, box
 
     def add_table(self, journal):
@@ -170,8 +171,8 @@ class ImageReport:
         n_faces = self.counts.total()
         return {"images": self.n_images, "faces": n_faces, "images_without_a_face": self.n_without,
                 "unreadable_images": self.n_unreadable, "images_not_done": self.n_left,
-                "counts": {name: self.counts[name] for name in EXPRESSIONS},
-                "shares": {name: round(self.counts[name] / max(1, n_faces), 6) for name in EXPRESSIONS},
+                "counts": {name: self.counts[name] for name in LABELS},
+                "shares": {name: round(self.counts[name] / max(1, n_faces), 6) for name in LABELS},
                 "surest": {name: {"file": safe_cell(path), "face": number, "probability": probability, "box": box}
                            for name, (probability, path, number, box) in self.surest.items()}}
 
@@ -181,12 +182,13 @@ class ImageReport:
                  f"{self.n_unreadable:,} unreadable.")
         if self.n_left:
             about += f" The run ended before the last {self.n_left:,}."
-        return pluralise(self.n_images, "image"), about, f"They look {listed(figures['shares'])}." * bool(self.surest)
+        shares = f"They look {listed(figures['shares'])}." * bool(self.counts)
+        return pluralise(self.n_images, "image"), about, shares
 
     def body(self, figures):
         """Return HTML: the distribution and the surest examples, whose images are read again."""
         pictures, shares = [], ranked(figures["shares"])
-        for name in (name for name, _ in shares):
+        for name in (name for name, _ in shares if name != UNSURE):
             probability, path, _, box = self.surest[name]
             try:
                 jpeg = thumbnail(read_image(path), box)
@@ -256,10 +258,10 @@ def gallery(heading, pictures):
 
 def timeline(face, end):
     """Return an SVG, as wide as there is room, of a face's expressions over a video of `end` seconds."""
-    edges, columns = np.linspace(0, end, COLUMNS + 1), np.zeros((COLUMNS, len(EXPRESSIONS)))
+    edges, columns = np.linspace(0, end, COLUMNS + 1), np.zeros((COLUMNS, len(LABELS)))
     for start, until, name in face["timeline"]:  # each column shows what prevails in it
-        columns[:, EXPRESSIONS.index(name)] += np.diff(np.clip(edges, start, until))
-    prevailing = [EXPRESSIONS[column.argmax()] if column.any() else None for column in columns]
+        columns[:, LABELS.index(name)] += np.diff(np.clip(edges, start, until))
+    prevailing = [LABELS[column.argmax()] if column.any() else None for column in columns]
     pieces, x = [], 0
     for name, group in itertools.groupby(prevailing):
         width = len(list(group)) / COLUMNS

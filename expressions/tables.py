@@ -16,10 +16,13 @@ from expressions.console import InputError, printable
 from expressions.images import is_remote
 from expressions.labels import EXPRESSIONS
 
-FACE_COLUMNS = ("face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS, "score")
-IMAGE_COLUMNS, VIDEO_COLUMNS = ("file", *FACE_COLUMNS, "error"), ("frame", "time", *FACE_COLUMNS)
-TYPES = {**dict.fromkeys(VIDEO_COLUMNS, "float64"), **dict.fromkeys(("frame", *FACE_COLUMNS[:5]), "Int32"),
-         **dict.fromkeys(("file", "expression", "error"), "string")}
+FACE_COLUMNS = ("face", "x", "y", "width", "height", "expression", "probability", *EXPRESSIONS, "score",
+                "guess", "second_guess")
+IMAGE_COLUMNS = ("file", *FACE_COLUMNS, "error")
+VIDEO_COLUMNS = ("frame", "time", *FACE_COLUMNS, "found", *(f"raw_{name}" for name in EXPRESSIONS))
+LIVE_COLUMNS = (*VIDEO_COLUMNS, "clock")
+TYPES = {**dict.fromkeys(VIDEO_COLUMNS, "float64"), **dict.fromkeys(("frame", "found", *FACE_COLUMNS[:5]), "Int32"),
+         **dict.fromkeys(("file", "expression", "guess", "second_guess", "error", "clock"), "string")}
 TABLE_SUFFIXES = {".csv": (), ".json": ("pandas",), ".jsonl": ("pandas",), ".parquet": ("pandas", "pyarrow")}  # need
 STDOUT = Path("-")
 

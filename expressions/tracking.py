@@ -24,6 +24,7 @@ MIN_IOU = 0.2  # of a detected box with the last box of a track, from which on t
 JITTER_MOVE, JITTER_SIZE = 0.04, 0.08  # of the width: what a detector's boxes of a still face differ by
 EMA_TIME_CONSTANT = 0.2  # seconds of the moving average of a face's probabilities
 SWITCH_MARGIN = 0.2  # by which another expression must lead before the label changes
+SURE_MARGIN = 0.05  # by which a probability must pass the least one before a sure label becomes unsure, or the reverse
 MAX_EXTRAPOLATION = 0.1  # seconds for which a face that is not found is thought to move on
 HOLD_SECONDS = 0.25  # for which a face that is not found is shown where it was
 LOST_TRACK_SECONDS = 1  # after which a track ends; a face that comes back later gets a new number
@@ -41,6 +42,8 @@ class Track:
     last_seen: float = -np.inf  # seconds
     probabilities: np.ndarray | int = 0  # float32 (7,), smoothed
     expression: int | None = None  # index of the label that is shown
+    is_sure: bool = False  # whether it is probable enough to be shown
+    raw: np.ndarray | None = None  # float32 (7,), of the last classification
     last_classified: float = -np.inf  # seconds
 
     def box_at(self, seconds):
@@ -59,20 +62,30 @@ class Track:
         self.velocity = (box - self.box) / (seconds - self.last_seen)
         self.box, self.last_seen = box, seconds
 
-    def smooth(self, probabilities, seconds):
-        """Move the moving average towards new probabilities float32 (7,); another label needs a clear lead."""
+    def smooth(self, probabilities, seconds, least=0):
+        """Move the moving average towards new probabilities float32 (7,); another label needs a clear lead.
+
+        `least` is the probability from which on a label is sure.
+        """
         share = np.float32(1 - np.exp((self.last_classified - seconds) / EMA_TIME_CONSTANT))  # 1 the first time
         self.probabilities = self.probabilities + share * (probabilities - self.probabilities)
         best = int(self.probabilities.argmax())
-        if self.expression is None or self.probabilities[best] > self.probabilities[self.expression] + SWITCH_MARGIN:
+        is_first = self.expression is None
+        if is_first or self.probabilities[best] > self.probabilities[self.expression] + SWITCH_MARGIN:
             self.expression = best
-        self.last_classified = seconds
+        lead = self.probabilities[self.expression] - least
+        self.is_sure = lead >= 0 if is_first or abs(lead) > SURE_MARGIN else self.is_sure
+        self.last_classified, self.raw = seconds, probabilities
 
 
 class Tracker:
-    """Follows and classifies the faces of one video or live source, frame by frame, with a recognition.Recogniser."""
+    """Follows and classifies the faces of one video or live source, frame by frame, with a recognition.Recogniser.
 
-    def __init__(self, recogniser):
+    `interval` is how many seconds are between two frames, if it is more than usual.
+    """
+
+    def __init__(self, recogniser, interval=0):
+        self.lost_after = max(LOST_TRACK_SECONDS, 2 * interval)  # seconds
         self.recogniser, self.is_haar = recogniser, recogniser.detector is detect_faces
         self.settings = (HAAR_SETTINGS if self.is_haar else
                          {"max_side": YUNET_SIDE} if isinstance(recogniser.detector, YuNet) else {})
@@ -92,16 +105,19 @@ class Tracker:
         if is_due:
             self.last_search = seconds
             self.search(seconds, frame)
-        self.tracks = [track for track in self.tracks if seconds - track.last_seen < LOST_TRACK_SECONDS]
+        self.tracks = [track for track in self.tracks if seconds - track.last_seen < self.lost_after]
         shown = [track for track in self.tracks if seconds - track.last_seen < HOLD_SECONDS]
         due = [track for track in shown if track.last_seen == seconds
                and seconds - track.last_classified >= TRACK_INTERVAL - 1e-3]
         if due:
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
             for track, probabilities in zip(due, self.recogniser.classify(faces)):
-                track.smooth(probabilities, seconds)
-        return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score, track.expression,
-                          track.track_id) for track in shown]
+                track.smooth(probabilities, seconds, self.recogniser.min_probability)
+        return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score,
+                          0 if track.is_sure else np.inf, track.expression, track_id=track.track_id,
+                          is_found=track.last_seen == seconds,
+                          raw=tuple(map(float, track.raw)) if track.last_classified == seconds else None)
+                for track in shown]
 
     def is_cut(self, grey):
         """Whether another scene begins with this frame."""
@@ -140,9 +156,12 @@ class Tracker:
             track.eyes = (eyes[number] - box[:2]) / box[2:]
 
 
-def recognise_frames(frames, recogniser):
-    """Yield (seconds, frame, list of Face with track ids) for each (seconds, frame uint8 BGR (h, w, 3)) of `frames`."""
-    tracker = Tracker(recogniser)
+def recognise_frames(frames, recogniser, interval=0):
+    """Yield (seconds, frame, list of Face with track ids) for each (seconds, frame uint8 BGR (h, w, 3)) of `frames`.
+
+    `interval` is that of Tracker.
+    """
+    tracker = Tracker(recogniser, interval)
     for seconds, frame in frames:
         yield seconds, frame, tracker.process(float(seconds), frame)
 

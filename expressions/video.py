@@ -66,25 +66,36 @@ def frame_rate(stream):
     return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
-def read_video(video, audio=None, packets=None):
+def read_video(video, audio=None, packets=None, first=0, last=math.inf, interval=0):
     """Yield (seconds from 0 on, and frame uint8 BGR (h, w, 3), upright) of an open video.
 
-    The packets of the stream `audio` are appended to `packets`. Raises InputError where the file is damaged, or a
-    stream falls silent.
+    Frames before `first` and after `last` seconds are left out, and those that come less than `interval` seconds after
+    another. The packets of the stream `audio` are appended to `packets`, their times from `first` on. Raises InputError
+    where the file is damaged, or a stream falls silent.
     """
     stream, number, start = video.streams.video[0], 0, Fraction(video.start_time or 0, av.time_base)
+    due = first - 1e-3
     try:
+        if first and video.duration:
+            video.seek(round((start + Fraction(first)) * av.time_base))
         for packet in video.demux([stream, *filter(None, [audio])]):
             begin = round(start / packet.stream.time_base)
             if packet.stream is stream:
                 for frame in packet.decode():
                     ticks = number / frame_rate(stream) / stream.time_base if frame.pts is None else frame.pts - begin
+                    number, seconds = number + 1, float(ticks * stream.time_base)
+                    if seconds > last:
+                        return
+                    if seconds < due:
+                        continue
+                    due += interval and interval * ((seconds - due) // interval + 1)
                     image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90))  # as it was held
-                    number += 1
-                    yield float(ticks * stream.time_base), np.ascontiguousarray(image)
+                    yield seconds, np.ascontiguousarray(image)
             elif None not in (packet.pts, packet.dts):  # the last, empty one has none
+                begin += round(first / packet.time_base)
                 packet.pts, packet.dts = packet.pts - begin, packet.dts - begin
-                packets.append(packet)
+                if not first or packet.pts >= 0:
+                    packets.append(packet)
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
         raise InputError(f"{video.name} is damaged or breaks off after frame {number} ({_reason(error)}): check the "
                          "connection, or mend or convert it") from None

@@ -1,6 +1,9 @@
 """What several tests need: small data sets and models, real images and videos, a real display."""
+import contextlib
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +75,6 @@ def small_training(monkeypatch):
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory):
     """A data folder in which the four scripts were run on drawn faces, and what each printed: (folder, texts)."""
-    import contextlib
     import io
 
     import confmatrix
@@ -164,3 +166,36 @@ def screenshot():
     width, height, bytes_per_line = header[4], header[5], header[12]
     pixels = np.frombuffer(data, np.uint8, offset=header[0] + 12 * header[19])[:height * bytes_per_line]
     return pixels.reshape(height, -1, 4)[:, :width, :3]
+
+
+def kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # it and those that it has started
+    process.wait()
+
+
+@pytest.fixture
+def dask(tmp_path, monkeypatch):
+    """The address of a Dask cluster, and a function that starts its scheduler or a worker in a process of its own."""
+    pytest.importorskip("distributed", reason="pip install -r requirements-cluster.txt")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+    folder, processes = tmp_path / "cluster", []
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    address = f"tcp://{host}:{port}"
+
+    def start(kind):
+        words = {"scheduler": ["--host", host, "--port", str(port)],
+                 "worker": [address, "--nthreads", "1", "--memory-limit", "450MB"]}[kind]
+        processes.append(subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", *words,
+                                           "--no-dashboard"], cwd=folder, start_new_session=True))
+        while kind == "scheduler":
+            with contextlib.suppress(OSError), socket.create_connection((host, port)):
+                break
+        return processes[-1]
+
+    yield address, start
+    for process in processes:
+        kill(process)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from expressions.drawing import (
-    EXPRESSION_COLOURS,
+    LABEL_COLOURS,
     draw_countdown,
     draw_faces,
     draw_label,
@@ -44,6 +44,8 @@ def test_a_box_has_the_colour_of_its_expression_and_surrounds_the_face():
     assert not image[150:240, 130:220].any()
     draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1, expression=0, track_id=12)])
     assert (image[200, 100] == (18, 24, 140)).all()  # angry: red
+    draw_faces(image, [make_face((100, 120, 150, 150), PROBABILITIES, 1, min_probability=0.61)])
+    assert (image[200, 100] == (162, 150, 138)).all()  # unsure: grey
 
 
 @pytest.mark.parametrize("matrix", [  # Machado, Oliveira and Fernandes 2009, of severity 1, for linear RGB
@@ -53,7 +55,7 @@ def test_a_box_has_the_colour_of_its_expression_and_surrounds_the_face():
     [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 ], ids=["usual sight", "protanopia", "deuteranopia", "tritanopia"])
 def test_the_colours_are_told_apart_by_everybody_and_white_letters_on_them_are_read(matrix):
-    rgb = np.array([*EXPRESSION_COLOURS.values()])[:, ::-1] / 255
+    rgb = np.array([*LABEL_COLOURS.values()])[:, ::-1] / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     assert (1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05) >= 3).all()  # WCAG 2.2: contrast of large letters
     seen = np.clip(linear @ np.transpose(matrix), 0, 1)

@@ -20,13 +20,14 @@ def dark_at_first(portrait, tmp_path, monkeypatch):
 
 
 def test_the_picture_is_taken_after_the_camera_has_settled(dark_at_first, portrait, tmp_path, capsys):
-    image_from_camera.main([str(dark_at_first), "--now", "--output", "me.png"])
+    image_from_camera.main([str(dark_at_first), "--now", "--output", "me.png", "--table", "me.csv"])
     taken, drawn = cv2.imread("me.png"), cv2.imread("output_me.png")
     assert np.abs(taken.astype(int) - portrait[0]).mean() < 8
     assert 1000 < (np.abs(drawn.astype(int) - taken).max(axis=2) > 60).sum() < 30000
     output = capsys.readouterr()
     [row] = csv.reader(io.StringIO(output.out))
     assert row[:2] == ["me.png", "1"] and abs(int(row[2]) + int(row[4]) / 2 - 268) < 20 and len(row) == 8
+    assert [cells[:8] for cells in csv.reader((tmp_path / "me.csv").open())][1:] == [row]
     assert "wrote me.png and output_me.png: 1 face" in output.err
 
 

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, kill
 from windows import RunningScript
 
 import recognise_image
@@ -206,39 +205,6 @@ def test_addresses_are_read_and_written(expected, capsys):
 
 
 # ---- a cluster ---------------------------------------------------------------------------------
-
-def kill(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # it and those that it has started
-    process.wait()
-
-
-@pytest.fixture
-def dask(tmp_path, monkeypatch):
-    """The address of a Dask cluster, and a function that starts its scheduler or a worker in a process of its own."""
-    pytest.importorskip("distributed", reason="pip install -r requirements-cluster.txt")
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
-    folder, processes = tmp_path / "cluster", []
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
-    address = f"tcp://{host}:{port}"
-
-    def start(kind):
-        words = {"scheduler": ["--host", host, "--port", str(port)],
-                 "worker": [address, "--nthreads", "1", "--memory-limit", "450MB"]}[kind]
-        processes.append(subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", *words,
-                                           "--no-dashboard"], cwd=folder, start_new_session=True))
-        while kind == "scheduler":
-            with contextlib.suppress(OSError), socket.create_connection((host, port)):
-                break
-        return processes[-1]
-
-    yield address, start
-    for process in processes:
-        kill(process)
-
 
 @pytest.mark.exhaustive
 def test_a_cluster_gives_the_same_rows_while_schedulers_and_workers_come_and_go(expected, dask):

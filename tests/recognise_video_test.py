@@ -15,7 +15,7 @@ from windows import RunningScript, frames_of, rows_of
 
 import recognise_video
 from expressions.console import InputError
-from expressions.labels import EXPRESSIONS
+from expressions.labels import EXPRESSIONS, UNSURE
 from expressions.tables import VIDEO_COLUMNS
 from expressions.video import read_video
 
@@ -94,7 +94,8 @@ def test_sound_becomes_aac_and_is_copied_bit_for_bit_where_mp4_holds_it(recognis
 def test_the_table_has_a_row_for_each_face_and_frame(recognised):
     rows = rows_of(recognised[0] / "faces.csv")
     assert list(rows[0]) == list(VIDEO_COLUMNS) == ["frame", "time", "face", "x", "y", "width", "height", "expression",
-                                                    "probability", *EXPRESSIONS, "score"]
+                                                    "probability", *EXPRESSIONS, "score", "guess", "second_guess",
+                                                    "found", *(f"raw_{name}" for name in EXPRESSIONS)]
     assert [int(row["frame"]) for row in rows] == list(range(5, 30))  # each with her face, none in the black ones
     assert {row["face"] for row in rows} == {"1"}
     for row in rows:
@@ -103,7 +104,33 @@ def test_the_table_has_a_row_for_each_face_and_frame(recognised):
         assert float(row["x"]) + float(row["width"]) / 2 == pytest.approx(4 * number + 134, abs=15)
         probabilities = [float(row[name]) for name in EXPRESSIONS]
         assert sum(probabilities) == pytest.approx(1, abs=1e-3)
-        assert float(row["probability"]) == float(row[row["expression"]]) > max(probabilities) - 0.2
+        assert float(row["probability"]) > max(probabilities) - 0.2 and row["guess"] == EXPRESSIONS[
+            np.argmax(probabilities)]
+        assert row["expression"] == UNSURE or float(row["probability"]) == float(row[row["expression"]]) > 0.45
+
+
+def test_rows_tell_what_was_found_and_what_one_frame_alone_says(recognised):
+    rows = rows_of(recognised[0] / "faces.csv")
+    classified = [row for row in rows if row["raw_happy"]]
+    assert 4 <= len(classified) <= 13 and all(row["found"] == "1" for row in classified)  # each eighth of a second
+    assert [row["raw_happy"] for row in classified[:1]] == [row["happy"] for row in rows[:1]]
+    assert {row["found"] for row in rows} == {"0", "1"}  # the cascades look eight times a second
+    for row in classified:
+        assert sum(float(row[f"raw_{name}"]) for name in EXPRESSIONS) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("arguments", "start", "kept"), [
+    (["--start", "0:00.7"], 700, TIMES[14:]), (["--end", "0.5"], 0, [time for time in TIMES if time <= 500]),
+    (["--start", "0.4", "--end", "1", "--every", "0.25"], 400, [400, 650, 915])])
+def test_a_part_of_a_video_keeps_its_times_and_its_sound(clip, tmp_path, monkeypatch, arguments, start, kept):
+    monkeypatch.chdir(tmp_path)
+    recognise_video.main([str(clip), "--output", "part.mp4", "--report", "part.json", *arguments, "--quiet"])
+    times = [round(1000 * seconds) for seconds, _ in frames_of("part.mp4")]
+    assert times == [time - start for time in kept]
+    assert json.loads((tmp_path / "part.json").read_text())["sections"][0]["frames"] == len(kept)
+    with av.open("part.mp4") as file:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    assert len(heard) / 16000 == pytest.approx(min(1.5, kept[-1] / 1000 + 0.05) - start / 1000, abs=0.25)
 
 
 def test_rows_alone_go_to_standard_output_or_into_json(recognised, clip, tmp_path, monkeypatch, capsys):
@@ -205,9 +232,40 @@ def test_a_folder_of_videos_gives_one_table_and_goes_on_after_a_stop(talks, caps
 @pytest.mark.parametrize("arguments, words", [
     (["talks", "--plot", "p.png"], "--plot draws one video"), (["talks/a.mp4", "--resume"], "table of several"),
     (["talks", "--resume"], "goes on with a table"), (["talks/a.mp4", "talks/day 2/a.mp4"], "would be written over"),
+    (["talks", "--start", "2", "--end", "0:01"], "--end 1 is not after --start 2"),
+    (["talks/a.mp4", "--start", "9"], "no frame that decodes after 9 seconds"),
     (["none*.mp4"], "matches no video"), (["http://127.0.0.1:9/a.mp4?key=1"], "does not open as a video"),
     (["talks/a_r*.mp4", "--no-video"], "holds only what an earlier run wrote"),
     (["talks", "--no-video"], "leaves nothing to write")])
 def test_what_several_videos_cannot_be_asked_is_said(talks, arguments, words):
     with pytest.raises(InputError, match=words):
         recognise_video.main(arguments)
+
+
+def test_a_folder_is_many_videos_though_it_holds_one_and_endings_tell_namesakes_apart(talks):
+    (talks / "one").mkdir()
+    for name in ("a.mp4", "a.mov"):
+        write_video(talks / "one" / name, [np.zeros((64, 64, 3), np.uint8)] * 3)
+    recognise_video.main(["one", "--output", "out", "--table", "all.csv", "--quiet"])
+    assert [row["file"] for row in rows_of("all.csv")] == ["one/a.mov", "one/a.mp4"]
+    assert sorted(path.name for path in (talks / "out/output_one").iterdir()) == [
+        "a.mov_recognised.mp4", "a.mp4_recognised.mp4"]
+    (talks / "one/a.mov").unlink()
+    recognise_video.main(["one", "--no-video", "--table", "all.csv", "--quiet"])
+    assert [row["file"] for row in rows_of("all.csv")] == ["one/a.mp4"]
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_gives_the_same_rows_videos_and_report(talks, dask):
+    address, start = dask
+    for kind in ("scheduler", "worker"):
+        start(kind)
+    (talks / "talks/d.mp4").unlink()
+    arguments = ["talks", "--table", "all.csv", "--report", "all.json", "--quiet"]
+    recognise_video.main([*arguments, "--output", "here"])
+    alone = (talks / "all.csv").read_text(), (talks / "all.json").read_text()
+    script = RunningScript(talks, "recognise_video.py", *arguments, "--output", "there", "--scheduler", address)
+    script.finish()
+    assert ((talks / "all.csv").read_text(), (talks / "all.json").read_text()) == alone
+    for path in (talks / "here").rglob("*.mp4"):
+        assert len(frames_of(talks / "there" / path.relative_to(talks / "here"))) == len(frames_of(path)) > 3

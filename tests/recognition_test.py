@@ -82,9 +82,17 @@ def test_a_row_names_the_most_probable_expression_or_the_one_given():
     probabilities = np.array([0.1, 0, 0.2, 0.44444, 0.05, 0.15, 0.05556], np.float32)
     numbers = [0.1, 0, 0.2, 0.4444, 0.05, 0.15, 0.0556]
     face = make_face(np.array([1, 2, 3, 4]), probabilities, 0.98765)
-    assert face_row(2, face) == [2, 1, 2, 3, 4, "happy", 0.4444, *numbers, 0.9877]
+    assert face_row(2, face) == [2, 1, 2, 3, 4, "happy", 0.4444, *numbers, 0.9877, "happy", "fear"]
     face = make_face((1, 2, 3, 4), probabilities, 1, expression=0)
-    assert face_row(2, face) == [2, 1, 2, 3, 4, "angry", 0.1, *numbers, 1]
+    assert face_row(2, face) == [2, 1, 2, 3, 4, "angry", 0.1, *numbers, 1, "happy", "fear"]
+
+
+def test_below_the_least_probability_a_face_is_unsure(portrait, shipped):
+    [face] = Recogniser(shipped)(portrait[0])
+    for least, label in ((face.probability - 1e-6, "neutral"), (face.probability + 1e-6, "unsure")):
+        [same] = Recogniser(shipped, min_probability=least)(portrait[0])
+        assert (same.expression, same.guesses[0], same.probability) == (label, "neutral", face.probability)
+    assert Recogniser(shipped, min_probability=1).explain(portrait[0]).any()
 
 
 def test_a_file_is_drawn_and_written_and_a_bad_one_is_answered_with_its_error(portrait, shipped, tmp_path):

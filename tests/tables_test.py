@@ -13,10 +13,10 @@ from expressions.console import InputError
 from expressions.tables import IMAGE_COLUMNS, VIDEO_COLUMNS, open_table, safe_cell, table_path
 
 SUFFIXES = [".csv", ".json", ".jsonl", ".parquet"]
-NUMBERS = [0.0625, 0.0, 0.1, 0.2, 0.0375, 0.0, 1.0, 7.0]
+NUMBERS = [0.0625, 0.0, 0.1, 0.2, 0.0375, 0.0, 1.0, 7.0, "sad", "fear"]  # the seven, the score, two guesses
 ROWS = [["a/a.jpg", 1, 10, 20, 30, 40, "angry", 0.5, *NUMBERS, None],
-        ["a/a.jpg", 2, 1, 2, 3, 4, "sad", 1.0, *NUMBERS, None], ["größe, \"b\".jpg", 0, *[None] * 15],
-        ["NA", *[None] * 15, "it is\\n damaged"], ["007", 1, 5, 6, 7, 8, "happy", 0.25, *NUMBERS, None]]
+        ["a/a.jpg", 2, 1, 2, 3, 4, "sad", 1.0, *NUMBERS, None], ["größe, \"b\".jpg", 0, *[None] * 17],
+        ["NA", *[None] * 17, "it is\\n damaged"], ["007", 1, 5, 6, 7, 8, "happy", 0.25, *NUMBERS, None]]
 
 
 def add_all(path, rows, resume=False):
@@ -68,12 +68,12 @@ def test_an_error_or_ctrl_c_keeps_the_rows_for_resuming(tmp_path):
     for error, names in ((InputError, []), (InputError, ["a", "b", "c"]), (KeyboardInterrupt, ["b", "c", "d"])):
         with pytest.raises(error), open_table(path, IMAGE_COLUMNS, resume=error is KeyboardInterrupt) as table:
             for name in names:
-                table.add([name, 0, *[None] * 15])
+                table.add([name, 0, *[None] * 17])
             raise error("no more")
         assert path.read_text() == "old"
     with open_table(path, IMAGE_COLUMNS, resume=True) as table:
         assert table.done == {"a", "b"}  # all but two
-    assert_holds(path, [["a", 0, *[None] * 15], ["b", 0, *[None] * 15]])
+    assert_holds(path, [["a", 0, *[None] * 17], ["b", 0, *[None] * 17]])
     with (pytest.raises(InputError, match=r"faces.json is complete: .* give a \.csv table to add to"),
           open_table(path, IMAGE_COLUMNS, resume=True)):
         pass

@@ -129,6 +129,14 @@ def test_probabilities_follow_a_moving_average_and_the_label_a_clear_lead():
         assert track.expression == label
 
 
+def test_a_label_that_wavers_about_the_least_probability_does_not_flicker_between_sure_and_unsure():
+    track, told = Track(1, np.zeros(4)), []
+    for number, probability in enumerate((0.51, 0.46, 0.44, 0.54, 0.56, 0.47)):
+        track.smooth(np.array([probability, *[(1 - probability) / 6] * 6]), 10 * number, least=0.5)
+        told.append(track.is_sure)
+    assert told == [True, True, False, False, True, True]
+
+
 def test_a_box_at_the_border_that_grows_stays_in_the_frame():
     for box, found in (((0, 10, 100, 100), (0, 5, 140, 140)), ((100, 60, 100, 100), (60, 20, 140, 140))):
         track = Track(1, np.array(box, float), last_seen=0)

@@ -1,6 +1,8 @@
 """webcam_live.py: in a real window, without a display, and however it ends."""
+import datetime
 import re
 import signal
+import time
 
 import cv2
 import numpy as np
@@ -89,6 +91,8 @@ def test_the_window_is_mirrored_and_files_are_not_and_keys_do_what_h_says(live, 
     for _, frame in frames:
         assert frame[60:200, 262:296].std() < 6 < frame[60:200, 4:38].std()  # the strip is on the right
     rows = rows_of(tmp_path / "faces.csv")
+    clocks = [datetime.datetime.fromisoformat(row["clock"]) for row in rows]
+    assert clocks == sorted(clocks) and abs(clocks[-1].timestamp() - time.time()) < 600
     assert {row["face"] for row in rows} == {"1"} and (np.diff([float(row["time"]) for row in rows]) > 0).all()
     for row in rows:
         assert abs(float(row["x"]) + float(row["width"]) / 2 - 134) < 12  # where she is, not her mirror image
