@@ -1,9 +1,10 @@
 """Measure how often the model is right: on each split, without duplicates, and on damaged faces.
 
 Reads fdataX.npy, flabels.npy and fusage.npy, which preprocessing.py wrote into data/, and models/.
-Prints two tables for models/README.md: top-1 accuracy on each split with its 95 % interval, also without the faces that
-stand in Training; and on faces damaged as cameras and face detectors do. Says for how many faces the mirror image gets
-another label: none, where the network is mirror-invariant.
+Prints tables for models/README.md: top-1 accuracy on each split with its 95 % interval, also without the faces that
+stand in Training; and on faces damaged as cameras and face detectors do; between them how many faces have which
+probability, which --min-probability is chosen by. Says for how many faces the mirror image gets another label: none,
+where the network is mirror-invariant.
 
 With a FOLDER of angry/*.jpg to neutral/*.jpg (RAF-DB, CK+, one's own) it measures the model on these instead: on the
 faces that the detector finds and crops, and on the whole images. Of each image the largest face counts.
@@ -130,14 +131,22 @@ def measure_fer2013(data, models, damaged_split):
     model = load_model(models)
 
     print("| faces | number | top-1 accuracy | 95 % interval |\n| --- | --- | --- | --- |")
-    predicted = np.full(len(faces), -1)
+    predicted, confidence = np.full(len(faces), -1), np.empty(len(faces))
     for split in (PRIVATE_TEST, PUBLIC_TEST):
-        predicted[splits == split] = predict(model, faces[splits == split]).argmax(axis=1)
+        y_prob = predict(model, faces[splits == split])
+        predicted[splits == split], confidence[splits == split] = y_prob.argmax(axis=1), y_prob.max(axis=1)
     for name, rows in select_faces(faces, splits).items():
         accuracy = (predicted[rows] == labels[rows]).mean()
         half = margin(accuracy, rows.sum())
         print(f"| {name} | {rows.sum():,} | {accuracy:.2%} | {100 * (accuracy - half):.1f} to "
               f"{100 * (accuracy + half):.1f} |")
+
+    print("\n| PublicTest, probability | faces above | right above | right below |\n| --- | --- | --- | --- |")
+    rows = splits == PUBLIC_TEST
+    is_right, confidence = (predicted == labels)[rows], confidence[rows]
+    for least in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        above = confidence >= least
+        print(f"| {least} | {above.mean():.1%} | {is_right[above].mean():.1%} | {is_right[~above].mean():.1%} |")
 
     rows = splits == SPLITS.index(damaged_split)
     faces, labels, predicted = faces[rows], labels[rows], predicted[rows]
