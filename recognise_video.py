@@ -228,7 +228,8 @@ def recognise_many(args):
     if args.report and reports:
         write_report(args.report, reports, args.quiet)
     print_status(f"{pluralise(len(reports), 'video')}, {pluralise(n_faces, 'face detection')}"
-                 + (f"; {n_before:,} were done before" if n_before else ""), args.quiet)
+                 + (f"; {n_before:,} were done before" if n_before else "")
+                 + ", and are not in the report" * bool(n_before and args.report), args.quiet)
     if failed:
         raise InputError(f"{len(failed):,} of {len(args.tasks):,} videos could not be read to their end:", *failed)
 
