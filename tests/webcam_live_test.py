@@ -80,7 +80,7 @@ def test_the_window_is_mirrored_and_files_are_not_and_keys_do_what_h_says(live, 
     live.press("S")
     [snapshot] = live.wait_until(lambda: list(tmp_path.glob("snapshot_*.jpg")))
     strip = int(cv2.imread(str(snapshot))[200, 280, 0])
-    live.wait_to_show(lambda image: abs(strip_of(image) - strip) < 6)  # in the snapshot it is on the right: not mirrored
+    live.wait_to_show(lambda image: abs(strip_of(image) - strip) < 6)  # in the file it is on the right
     live.press("space")
     live.wait_to_show(lambda image: abs(strip_of(image) - strip) > 20)
     live.press("Escape")
