@@ -95,13 +95,12 @@ class Tracker:
 
     def process(self, seconds, frame):
         """Take the next frame uint8 BGR (h, w, 3) at this time, and return the Faces in it, with their track ids."""
-        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        if self.is_cut(grey) or seconds < self.last_search:  # the times of joined recordings begin anew
+        if self.is_cut(frame) or seconds < self.last_search:  # the times of joined recordings begin anew
             self.tracks, self.last_search = [], -np.inf
         is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
         if self.is_haar and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):
             self.last_look = seconds
-            self.look_near_last_places(seconds, grey)
+            self.look_near_last_places(seconds, cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
         if is_due:
             self.last_search = seconds
             self.search(seconds, frame)
@@ -110,6 +109,7 @@ class Tracker:
         due = [track for track in shown if track.last_seen == seconds
                and seconds - track.last_classified >= TRACK_INTERVAL - 1e-3]
         if due:
+            grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)  # a millisecond, for which most frames need not wait
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
             for track, probabilities in zip(due, self.recogniser.classify(faces)):
                 track.smooth(probabilities, seconds, self.recogniser.min_probability)
@@ -119,10 +119,10 @@ class Tracker:
                           raw=tuple(map(float, track.raw)) if track.last_classified == seconds else None)
                 for track in shown]
 
-    def is_cut(self, grey):
+    def is_cut(self, frame):
         """Whether another scene begins with this frame."""
-        before = self.thumbnail
-        self.thumbnail = cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA).astype(np.int16)
+        before, some = self.thumbnail, cv2.cvtColor(frame[::8, ::8], cv2.COLOR_BGR2GRAY)
+        self.thumbnail = cv2.resize(some, (32, 18), interpolation=cv2.INTER_AREA).astype(np.int16)
         return before is not None and np.abs(self.thumbnail - before).mean() > SCENE_CUT_THRESHOLD
 
     def look_near_last_places(self, seconds, grey):
