@@ -12,6 +12,8 @@ from expressions.drawing import (
     draw_label,
     draw_overlay,
     draw_probability_bars,
+    draw_text,
+    text_width,
 )
 from expressions.recognition import make_face
 
@@ -29,10 +31,32 @@ def test_labels_are_legible_in_images_of_every_size():
         assert (image > 200).all(axis=2).sum() > 20  # white letters
 
 
+@pytest.mark.parametrize("size", [13, 40, 240])
+def test_a_text_is_as_wide_as_measured_and_digits_are_as_high_as_promised(size):
+    image = np.full((2 * size, 8 * size, 3), 90, np.uint8)
+    draw_text(image, "happy 97%", (size, size), size)
+    ys, xs = np.nonzero(image[..., 0] > 120)
+    assert (image >= 90).all() and image.max() > 250 and size <= xs.min() <= 1.1 * size + 1
+    assert 0 <= size + text_width("happy 97%", size) - xs.max() - 1 <= 0.1 * size
+    assert abs(np.ptp(ys) - 0.95 * size) <= 0.05 * size + 1  # from the top of the h to the foot of the y
+    image[:] = 90
+    draw_text(image, "97", (size, size), size)
+    ys = np.nonzero((image[..., 0] > 120).any(axis=1))[0]
+    assert abs(ys[0] - 0.3 * size) <= 0.02 * size + 1 and abs(ys[-1] + 1 - size) <= 0.02 * size + 1
+    assert len({text_width(f"{number}%", size) for number in range(10, 100)}) == 1  # they do not jump
+
+
+def test_letters_that_the_font_lacks_and_places_outside_are_no_fault():
+    image = np.zeros((40, 40, 3), np.uint8)
+    for corner in ((0, 0), (39, 39), (60, 60), (0, 20)):
+        draw_text(image, "é人\n\0\udcff😀", corner, 20)
+    assert image.max() > 200
+
+
 def test_labels_stay_off_each_other():
     occupied = []
     for box in ((200, 200, 100, 100), (210, 200, 100, 100), (220, 200, 100, 100)):
-        occupied.append(draw_label(np.zeros((480, 640, 3), np.uint8), "surprise 100%", box, (1, 2, 3), 0.75, occupied))
+        occupied.append(draw_label(np.zeros((480, 640, 3), np.uint8), "surprise 100%", box, (1, 2, 3), 24, occupied))
     for (x, y, w, h), (x2, y2, w2, h2) in itertools.combinations(occupied, 2):
         assert x >= x2 + w2 or x2 >= x + w or y >= y2 + h2 or y2 >= y + h
 
