@@ -28,7 +28,7 @@ def write_video(path, frames, rate=25):
     import av
 
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=rate)
+        stream = file.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
         (stream.height, stream.width), stream.pix_fmt = frames[0].shape[:2], "yuv420p"
         for frame in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
