@@ -1,10 +1,12 @@
 """The model's files: saved and loaded side by side.
 
 model.json holds Keras's layers, model.weights.h5 their values, model.onnx both for OpenCV. model.sha256 names the
-files of one training: model.onnx is used only when its checksum stands there.
+files of one training: model.onnx is used only when its checksum stands there. In place of the folder Keras's own
+.keras and .h5 files will do.
 """
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -63,18 +65,18 @@ def save_model(model, folder, extra=None):
 
 
 def load_model(folder=MODELS):
-    """Return the network that save_model wrote into `folder`, a keras.Sequential. Raises InputError."""
+    """Return the network in a models folder, or in a file that Keras saved, a keras.Sequential. Raises InputError."""
     config, keras = read_model_config(folder), import_keras()
     try:
         model = keras.models.model_from_json(json.dumps(config))
-        model.load_weights(folder / "model.weights.h5")
+        model.load_weights(folder if folder.is_file() else folder / "model.weights.h5")
     except Exception as error:  # Keras and h5py raise whatever they stumble over
         raise InputError(f"the model in {folder} does not load ({first_line(error)}): {RESTORE}") from None
     return model
 
 
 def read_model_config(folder):
-    """Return Keras's JSON tree of the network in model.json.
+    """Return Keras's JSON tree of the network in model.json, or in a .keras or .h5 file.
 
     Keras builds whatever such a file names, also layers that run code and classes of any module. So only a plain stack
     of ALLOWED_LAYERS from grey faces to these expressions is accepted. Raises InputError, also where files are not of
@@ -82,19 +84,17 @@ def read_model_config(folder):
     """
     def check(node):
         """Called for every JSON object at any depth."""
-        name = f"{node.get('module')}.{node.get('class_name')}"
+        name = f"{node.get('module', 'keras.layers')}.{node.get('class_name')}"  # an .h5 file's have no module
         if "class_name" in node and name not in ALLOWED and node.get("module") != "keras.initializers":
             raise ValueError(f"it names {name}, which is not among {', '.join(sorted(ALLOWED_LAYERS))}")
         return node
 
-    if folder.is_file():
-        command = ("import keras; from expressions.model_files import save_model; "
-                   f"save_model(keras.models.load_model('{folder}'), 'mine')")
-        raise InputError(f"{folder} is a file; make a models folder of it, and give that: python -c \"{command}\"")
-    require_same_run(folder / STAMP, RESTORE, ignored=("history.csv", "training_curves.png"))
-    path = folder / "model.json"
+    is_file = folder.is_file()
+    path = folder if is_file else folder / "model.json"
+    if not is_file:
+        require_same_run(folder / STAMP, RESTORE, ignored=("history.csv", "training_curves.png"))
     try:
-        tree = json.loads(path.read_text("utf-8"), object_hook=check)
+        tree = json.loads(_read_keras_file(path) if is_file else path.read_text("utf-8"), object_hook=check)
         shape = tree["config"]["layers"][0]["config"]["batch_shape"]
         expressions = tree.pop("expressions", [*EXPRESSIONS])
         if (tree["class_name"], shape, expressions) != ("Sequential", [None, FACE_SIZE, FACE_SIZE, 1], [*EXPRESSIONS]):
@@ -106,6 +106,18 @@ def read_model_config(folder):
     except Exception as error:  # a damaged tree fails in many ways
         raise InputError(f"{path} is missing, or no model to load here ({first_line(error)}): {RESTORE}") from None
     return tree
+
+
+def _read_keras_file(path):
+    """Return the JSON of the layers in a .keras file, which is a ZIP archive, or an .h5 file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            tree = json.loads(file.read("config.json"))
+    else:
+        import h5py
+        with h5py.File(path) as file:
+            tree = json.loads(file.attrs["model_config"])
+    return json.dumps({"module": "keras", "class_name": tree["class_name"], "config": tree["config"]})
 
 
 def to_onnx(model):
@@ -168,7 +180,14 @@ def _onnx_operators(layer):
 
 
 def onnx_bytes(folder=MODELS):
-    """Return the bytes of model.onnx in `folder`. Raises InputError unless all files agree with the stamp."""
+    """Return the bytes of model.onnx in a models folder, or made of a file that Keras saved; of bytes themselves.
+
+    Raises InputError, also unless all files in the folder agree with the stamp.
+    """
+    if isinstance(folder, bytes):
+        return folder
+    if folder.is_file():
+        return to_onnx(load_model(folder))
     path = folder / "model.onnx"
     read_model_config(folder)  # OpenCV can crash at a damaged file: only what train_model.py wrote is read
     if not path.is_file() or path.name not in read_stamp(folder / STAMP):
@@ -179,10 +198,10 @@ def onnx_bytes(folder=MODELS):
 def load_classifier(model=MODELS):
     """Return a function: grey faces uint8 (n, 48, 48, 1) → probabilities float32 (n, 7), computed by OpenCV.
 
-    `model` is a models folder, or the bytes of its model.onnx. For one thread at a time. Raises InputError.
+    `model` is a models folder, a file that Keras saved, or the bytes of model.onnx. For one thread at a time. Raises
+    InputError.
     """
-    content = model if isinstance(model, bytes) else onnx_bytes(model)
-    network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(onnx_bytes(model), np.uint8))
 
     def classify(faces):
         network.setInput(faces.transpose(0, 3, 1, 2).astype(np.float32))

@@ -15,7 +15,7 @@ from expressions.drawing import draw_faces
 from expressions.explanation import draw_explanation, occlusion_map
 from expressions.images import is_remote, read_image, write_image
 from expressions.labels import EXPRESSIONS, UNSURE
-from expressions.model_files import load_classifier
+from expressions.model_files import load_classifier, onnx_bytes
 
 MIN_PROBABILITY = 0.5  # on PublicTest 41 % of the labels below it are right, and 79 % of the 75 % above
 DETECTORS = {"haar": lambda: detect_faces, "yunet": lambda: yunet.YuNet()}
@@ -42,9 +42,9 @@ class Face:
 class Recogniser:
     """A loaded classifier with a detector: image → list of Face. For one thread at a time.
 
-    `models` is a models folder, or the bytes of its model.onnx. `detector` is "haar", "yunet", None as in
-    choose_detector, or a function as described in expressions.detection. Faces with a lower score than `min_score` are
-    left out; those of which no expression has `min_probability` are "unsure". Raises InputError.
+    `models` is a models folder, a file that Keras saved, or the bytes of model.onnx. `detector` is "haar", "yunet",
+    None as in choose_detector, or a function as described in expressions.detection. Faces with a lower score than
+    `min_score` are left out; those of which no expression has `min_probability` are "unsure". Raises InputError.
     """
 
     def __init__(self, models=MODELS, detector=None, min_score=0, min_probability=0):
@@ -112,7 +112,8 @@ def choose_detector(name):
 
 def add_detector_arguments(parser):
     """Add the flags that all recognition scripts share."""
-    parser.add_argument("--models", type=Path, metavar="FOLDER", default=MODELS, help="where the model is")
+    parser.add_argument("--models", type=models_argument, metavar="FOLDER", default=MODELS,
+                        help="where the model is; or a .keras or .h5 file")
     parser.add_argument("--detector", choices=DETECTORS, help="haar: OpenCV's cascades; yunet: more faces in "
                         "less time, gets its file (233 KB) once (default: yunet where its file is there)")
     parser.add_argument("--min-score", type=float, default=0, metavar="SCORE", help="leave out faces of which the "
@@ -120,6 +121,11 @@ def add_detector_arguments(parser):
     parser.add_argument("--min-probability", type=float, default=MIN_PROBABILITY, metavar="P", help='faces of which no '
                         'expression is so probable are called "unsure" (default: %(default)s; 0 for never)')
     parser.add_argument("--quiet", action="store_true", help="print only rows, unless something is wrong")
+
+
+def models_argument(text):
+    """Return a models folder, or the bytes of an ONNX file: a file of Keras is converted once, not by each process."""
+    return onnx_bytes(Path(text)) if Path(text).is_file() else Path(text)
 
 
 def as_bgr(image):
