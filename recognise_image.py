@@ -29,7 +29,13 @@ from expressions.artifacts import refuse_overwriting
 from expressions.console import InputError, pluralise, positive_int, print_status, run, script_parser
 from expressions.images import find_images, is_remote, sample_image_path, with_writable_suffix
 from expressions.model_files import onnx_bytes
-from expressions.recognition import add_detector_arguments, cached_recogniser, choose_detector, recognise_file
+from expressions.recognition import (
+    add_detector_arguments,
+    cached_recogniser,
+    choose_detector,
+    explained_path,
+    recognise_file,
+)
 from expressions.report import ImageReport, add_report_argument, write_report
 from expressions.tables import FACE_COLUMNS, IMAGE_COLUMNS, STDOUT, add_table_argument, open_table, safe_cell
 
@@ -105,7 +111,8 @@ def find_tasks(args):
     elif args.output:
         outputs = [f"{args.output.rstrip('/')}/{output}" for output in outputs]
     outputs = () if args.no_images else outputs
-    refuse_overwriting([*outputs, *filter(None, [args.table, args.report])], paths)
+    explanations = map(explained_path, outputs if args.explain else ())
+    refuse_overwriting([*outputs, *explanations, *filter(None, [args.table, args.report])], paths)
     return list(itertools.zip_longest(paths, outputs))
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 
@@ -67,6 +68,35 @@ def run(main):
             stream.write(last)
             stream.flush()
     os._exit(status)  # at once: Python would complain of such streams, and threads still at work could crash
+
+
+_CATCHING = threading.Lock()
+
+
+@contextlib.contextmanager
+def catch_library_messages():
+    """Yield a list, in the end the lines that libraries wrote past sys.stderr to the terminal in the block.
+
+    For one thread at a time; others wait.
+    """
+    lines = []
+    with _CATCHING:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a service may have closed it
+            yield lines
+            return
+        read, write = os.pipe()
+        os.set_blocking(write, False)  # a library that writes too much loses it, and does not wait
+        os.dup2(write, 2)
+        os.close(write)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            with open(read, errors="replace") as file:
+                lines += file.read().splitlines()
 
 
 def print_status(sentence, quiet=False):

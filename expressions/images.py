@@ -13,7 +13,7 @@ import numpy as np
 
 from expressions import MAX_PIXELS
 from expressions.artifacts import replace_when_whole
-from expressions.console import InputError, first_line
+from expressions.console import InputError, catch_library_messages, first_line, print_status
 
 IMAGE_SUFFIXES = (".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
                   ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -68,13 +68,17 @@ def read_image(path):
     with filesystem(path) as (files, name), files.open(name, "rb", **as_it_comes) as file:
         while len(encoded) < MAX_BYTES and (part := file.read(1 << 24)):
             encoded += part
-    with contextlib.suppress(cv2.error):  # too many pixels, or more than the memory holds
+    with contextlib.suppress(cv2.error), catch_library_messages() as messages:  # too many pixels, or too little memory
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
         if encoded[8:12] == b"WEBP" and b"EXIF" in encoded:
             image = turn_upright(image, encoded)
+        elif image is not None and encoded[4:12] in (b"ftypavif", b"ftypavis"):
+            image = turn_avif_upright(image, encoded)
     if image is None or image.ndim != 3:  # OpenCV leaves grey PFM grey
         raise InputError(f"{path} is damaged, no image that OpenCV reads, or has more than {MAX_PIXELS:,} pixels: copy "
                          "it again, convert it to JPEG or PNG, or make it smaller; a video is for recognise_video.py")
+    if messages:
+        print_status(f"{path} may be damaged: {messages[0]}")
     return image
 
 
@@ -90,6 +94,19 @@ def turn_upright(image, encoded):
     image = image.swapaxes(0, 1) if orientation >= 5 else image
     image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
     return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)
+
+
+def turn_avif_upright(image, encoded):
+    """Return an AVIF image uint8 BGR (h, w, 3) as its properties irot and imir say; OpenCV leaves it.
+
+    ISO/IEC 23008-12, 6.5.10 and 6.5.12.
+    """
+    properties = encoded[:encoded.find(b"mdat")]
+    rotation, mirror = (re.search(rb"\0\0\0\x09" + name + rb"([\0-\3])", properties) for name in (b"irot", b"imir"))
+    image = np.rot90(image, rotation[1][0]) if rotation else image
+    if mirror:
+        image = image[:, ::-1] if mirror[1][0] else image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def write_image(path, image):

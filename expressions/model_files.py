@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from expressions.artifacts import MODELS, read_stamp, require_same_run, save_together
-from expressions.console import InputError, first_line
+from expressions.console import InputError, catch_library_messages, first_line
 from expressions.labels import EXPRESSIONS, FACE_SIZE
 
 STAMP = "model.sha256"
@@ -31,16 +31,11 @@ def import_keras():
     """Import Keras without the notices that TensorFlow writes past sys.stderr. Raises InputError without it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # older processors, too, then train in 2/3 of the time
-    kept = os.dup(2)
     try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        import keras
+        with catch_library_messages():
+            import keras
     except (ImportError, ValueError) as error:
         raise InputError(f"no Keras, or no backend ({first_line(error)}): pip install -r requirements.txt") from None
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
     return keras
 
 

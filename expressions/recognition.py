@@ -163,6 +163,11 @@ def video_row(number, seconds, face):
     return [number, f"{seconds:.3f}", *face_row(face.track_id, face), int(face.is_found), *raw]
 
 
+def explained_path(output):
+    """Return where the explanation of an image goes that is written to `output`."""
+    return f"{str(output).rpartition('.')[0]}_explained.png"
+
+
 def recognise_file(task, models=MODELS, detector=None, min_score=0, min_probability=0, folder=Path(), keep_image=False,
                    explain=False):
     """Recognise the faces of an image file, draw them, and write the image, and with `explain` a second one.
@@ -179,7 +184,7 @@ def recognise_file(task, models=MODELS, detector=None, min_score=0, min_probabil
     except (InputError, MemoryError) as error:
         return InputError(str(error) or "the memory is full: make it smaller")
     if output and explain and faces:
-        write_image(f"{str(output).rpartition('.')[0]}_explained.png", recogniser.draw_explanations(faces, crops))
+        write_image(explained_path(output), recogniser.draw_explanations(faces, crops))
     if output or keep_image:
         draw_faces(image, faces)
     if output:

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ROOT, run_script
 
-from expressions.console import first_line, pluralise, positive_int, printable
+from expressions.console import catch_library_messages, first_line, pluralise, positive_int, printable
 
 PREAMBLE = "import sys; sys.path.insert(0, sys.argv[1])\nfrom expressions.console import InputError, run\n"
 
@@ -83,3 +84,16 @@ def test_only_whole_numbers_from_one_on_are_taken(text):
 def test_every_script_explains_itself_from_any_folder(script, tmp_path):
     process = run_script(script, "--help", cwd=tmp_path)
     assert process.returncode == 0 and f"$ python {script}" in process.stdout
+
+
+def test_what_libraries_write_is_caught_in_one_thread_at_a_time_and_not_lost_for_others(capfd):
+    with ThreadPoolExecutor(8) as threads:
+        def catch(number):
+            with catch_library_messages() as lines:
+                os.write(2, f"number {number}\n".encode())
+                os.write(2, b"x" * (1 << 20) if number == 0 else b"")  # more than a pipe holds
+            return lines
+        caught = list(threads.map(catch, range(40)))
+    assert [lines[0] for lines in caught] == [f"number {number}" for number in range(40)]
+    os.write(2, b"to the terminal")
+    assert capfd.readouterr().err == "to the terminal"

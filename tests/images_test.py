@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from expressions import images
 from expressions.console import InputError
@@ -71,6 +71,32 @@ def test_what_is_no_image_or_too_large_is_refused_in_a_sentence(tmp_path, name, 
         os.truncate(tmp_path / name, 10 << 30)  # takes no room on the disk
     with pytest.raises(InputError, match=f"{name} is damaged, no image .* or has more than 120,000,000 pixels: "):
         read_image(tmp_path / name)
+
+
+def test_a_damaged_jpeg_that_opencv_reads_is_named(tmp_path, capfd):
+    whole = tmp_path / "whole.jpg"
+    whole.write_bytes(JPEG)
+    middle = len(JPEG) // 2
+    (tmp_path / "cut.jpg").write_bytes(JPEG[:middle] + bytes(100) + JPEG[middle + 100:])
+    read_image(whole)
+    assert capfd.readouterr().err == ""
+    image = read_image(tmp_path / "cut.jpg")
+    err = capfd.readouterr().err
+    assert image.shape == read_image(whole).shape and err.startswith(f"{tmp_path / 'cut.jpg'} may be damaged: Corrupt")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_image_is_turned_as_it_was_held(tmp_path, orientation):
+    if not features.check("avif"):
+        pytest.skip("this Pillow cannot write AVIF: pip install 'pillow>=11.3'")
+    exif, image = Image.Exif(), np.zeros((64, 96, 3), np.uint8)
+    image[:20, :40, 0] = image[:20, 40:, 1] = 200  # red, green
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(tmp_path / "held.avif", exif=exif, quality=90)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "held.avif")).convert("RGB"))[..., ::-1]
+    found = read_image(tmp_path / "held.avif")
+    assert found.shape == expected.shape and np.abs(found.astype(int) - expected).mean() < 4
 
 
 def test_what_is_not_there_is_refused(tmp_path):

@@ -245,5 +245,7 @@ def test_an_explanation_has_a_row_for_each_face(portrait, tmp_path):
     np.testing.assert_array_equal(picture, Recogniser().explain(two))  # of the image without boxes
     left, right = (row[:, :288].astype(int) for row in np.vsplit(picture, 2))
     assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.8  # the same face
+    with pytest.raises(InputError, match="out_explained.png would be written over"):
+        recognise_image.main([str(tmp_path / "out_explained.png"), "--explain", "--output", str(tmp_path / "out.jpg")])
     with pytest.raises(InputError, match="leave out --no-images"):
         recognise_image.main([str(tmp_path / "two.png"), "--explain", "--no-images"])
