@@ -66,16 +66,24 @@ def plot_mistakes(faces, y_true, y_prob, columns=6):
 
 
 def plot_curves(history):
-    """Return a figure of loss and accuracy over the epochs; `history` is a pandas table like history.csv."""
+    """Return a figure of loss and accuracy over the epochs; `history` is a pandas table like history.csv.
+
+    Its column `training` counts the trainings, which go on from each other.
+    """
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     for axes, measure, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("loss", "top-1 accuracy")):
-        axes.plot(history.epoch, history[measure], label="training (augmented faces, soft targets)", color=BLUE,
-                  marker=".")
+        for number, part in history.groupby("training"):  # of other targets: not joined
+            axes.plot(part.epoch, part[measure], color=BLUE, marker=".",
+                      label="training (augmented faces, soft targets)" * (number == 1))
         axes.plot(history.epoch, history[f"val_{measure}"], label="validation", color=RED, marker=".")
-        larger = history.epoch[history["size"].diff() > 0]
-        for start in larger:
-            axes.axvline(start - 0.5, color="grey", linewidth=0.8, linestyle=":")
-        axes.set_xlabel("epoch (dotted: larger faces from here)" if len(larger) else "epoch", fontsize=12)
+        is_next = history.training.diff() > 0
+        is_larger = (history["size"].diff() > 0) & ~is_next
+        starts = {"dotted": ("larger faces", is_larger), "dashed": ("fine-tuning", is_next)}
+        for style, (_, is_start) in starts.items():
+            for epoch in history.epoch[is_start]:
+                axes.axvline(epoch - 0.5, color="grey", linewidth=0.8, linestyle=style)
+        told = [f"{style}: {name}" for style, (name, is_start) in starts.items() if is_start.any()]
+        axes.set_xlabel(f"epoch ({', '.join(told)})" if told else "epoch", fontsize=12)
         axes.set_title(name, fontsize=14)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
