@@ -27,7 +27,10 @@ SWITCH_MARGIN = 0.2  # by which another expression must lead before the label ch
 SURE_MARGIN = 0.05  # by which a probability must pass the least one before a sure label becomes unsure, or the reverse
 MAX_EXTRAPOLATION = 0.1  # seconds for which a face that is not found is thought to move on
 HOLD_SECONDS = 0.25  # for which a face that is not found is shown where it was
-LOST_TRACK_SECONDS = 1  # after which a track ends; a face that comes back later gets a new number
+LOST_TRACK_SECONDS = 1  # after which a track ends
+SAME_PERSON = 0.8  # similarity to a face that is gone, from which on a new face is the same: see appearance
+CLEARLY = 0.03  # by which it must be more similar to that face than to another
+MAX_GONE = 50  # faces that are remembered
 SCENE_CUT_THRESHOLD = 40  # grey levels of mean difference between two frames
 
 
@@ -40,6 +43,7 @@ class Track:
     score: float = 0  # of the detector, when it last found the face
     eyes: np.ndarray | None = None  # float (2, 2), where they are in the box, as fractions of its size
     last_seen: float = -np.inf  # seconds
+    appearance: np.ndarray | None = None  # of appearance, lately
     probabilities: np.ndarray | int = 0  # float32 (7,), smoothed
     expression: int | None = None  # index of the label that is shown
     is_sure: bool = False  # whether it is probable enough to be shown
@@ -90,13 +94,15 @@ class Tracker:
         self.settings = (HAAR_SETTINGS if self.is_haar else
                          {"max_side": YUNET_SIDE} if isinstance(recogniser.detector, YuNet) else {})
         self.tracks, self.next_id = [], itertools.count(1)
+        self.gone = {}  # the appearances of faces that are not followed any more, by track id, the last one at the end
         self.last_search = self.last_look = -np.inf  # seconds
         self.thumbnail = None
 
     def process(self, seconds, frame):
         """Take the next frame uint8 BGR (h, w, 3) at this time, and return the Faces in it, with their track ids."""
         if self.is_cut(frame) or seconds < self.last_search:  # the times of joined recordings begin anew
-            self.tracks, self.last_search = [], -np.inf
+            self.end_tracks(self.tracks)
+            self.last_search = -np.inf
         is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
         if self.is_haar and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):
             self.last_look = seconds
@@ -104,7 +110,7 @@ class Tracker:
         if is_due:
             self.last_search = seconds
             self.search(seconds, frame)
-        self.tracks = [track for track in self.tracks if seconds - track.last_seen < self.lost_after]
+        self.end_tracks([track for track in self.tracks if seconds - track.last_seen >= self.lost_after])
         shown = [track for track in self.tracks if seconds - track.last_seen < HOLD_SECONDS]
         due = [track for track in shown if track.last_seen == seconds
                and seconds - track.last_classified >= TRACK_INTERVAL - 1e-3]
@@ -113,6 +119,7 @@ class Tracker:
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
             for track, probabilities in zip(due, self.recogniser.classify(faces)):
                 track.smooth(probabilities, seconds, self.recogniser.min_probability)
+                track.appearance = appearance(frame, track.box)
         return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score,
                           0 if track.is_sure else np.inf, track.expression, track_id=track.track_id,
                           is_found=track.last_seen == seconds,
@@ -124,6 +131,21 @@ class Tracker:
         before, some = self.thumbnail, cv2.cvtColor(frame[::8, ::8], cv2.COLOR_BGR2GRAY)
         self.thumbnail = cv2.resize(some, (32, 18), interpolation=cv2.INTER_AREA).astype(np.int16)
         return before is not None and np.abs(self.thumbnail - before).mean() > SCENE_CUT_THRESHOLD
+
+    def end_tracks(self, tracks):
+        """Stop following these tracks, and remember what they look like."""
+        self.tracks = [track for track in self.tracks if track not in tracks]
+        self.gone |= {track.track_id: track.appearance for track in tracks if track.appearance is not None}
+        self.gone = dict(list(self.gone.items())[-MAX_GONE:])
+
+    def number_of(self, look):
+        """Return the number of the face that is gone and clearly looks like this `look`, or a new one."""
+        ranked = sorted(((float(look @ other), number) for number, other in self.gone.items()), reverse=True)
+        (best, number), (second, _) = (ranked + [(0, 0)] * 2)[:2]
+        if best < max(SAME_PERSON, second + CLEARLY):
+            return next(self.next_id)
+        del self.gone[number]
+        return number
 
     def look_near_last_places(self, seconds, grey):
         """Look for each known face near its last place with a cascade, which takes little time."""
@@ -149,11 +171,29 @@ class Tracker:
                     track.move_to(boxes[number], seconds, frame.shape)
         for number, box in enumerate(boxes.astype(float)):
             if number not in matched:
-                matched[number] = Track(next(self.next_id), box)
+                matched[number] = Track(self.number_of(appearance(frame, box)), box)
                 self.tracks.append(matched[number])
             track = matched[number]
             track.score, track.last_seen = scores[number], seconds
             track.eyes = (eyes[number] - box[:2]) / box[2:]
+
+
+def appearance(frame, box):
+    """Return what a head with hair, clothes and ground looks like in a frame: its colours, and where they are.
+
+    Float32 (n,); the product of two is the mean of the Bhattacharyya coefficient of their colours and the correlation
+    of their thumbnails: benchmarks/identity.py.
+    """
+    x, y, width, height = box
+    step = max(1, int(max(width, height) / 26))  # enough pixels for the thumbnail
+    side = max(1, round(2.5 * max(width, height) / step))
+    part = cv2.getRectSubPix(frame[::step, ::step], (side, side), ((x + width / 2) / step, (y + height / 2) / step))
+    thumbnail = cv2.resize(part, (16, 16), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2LAB)
+    colours = np.sqrt(cv2.calcHist([lab], [0, 1, 2], None, [6, 8, 8], [0, 256, 96, 160, 96, 160]).ravel())
+    layout = thumbnail.ravel() - thumbnail.mean()
+    parts = [values / max(np.linalg.norm(values), 1e-6) for values in (colours, layout)]
+    return np.float32(np.concatenate(parts) / np.sqrt(2))
 
 
 def recognise_frames(frames, recogniser, interval=0):

@@ -89,11 +89,20 @@ def test_each_face_keeps_its_own_probabilities(portrait, detector):
 
 
 @both
-def test_a_new_scene_has_new_faces(portrait, detector):
-    frames = list(moving_portrait(portrait, 48, lambda _: [(100, 100, False)]))
-    frames[24:28] = [(seconds, 255 - np.uint8(0.5 * frame)) for seconds, frame in frames[24:28]]
+def test_after_a_cut_who_looks_the_same_has_the_old_number_and_who_does_not_a_new_one(portrait, detector):
+    frames = list(moving_portrait(portrait, 72, lambda _: [(100, 100, False)]))
+    frames[24:48] = [(seconds, np.uint8(0.4 * frame[..., ::-1])) for seconds, frame in frames[24:48]]  # dark and blue
     results = list(map(list, boxes_by_id(recognise_frames(iter(frames), recogniser(always_happy, detector)))))
-    assert results[15:24] == [[1]] * 9 and results[45:] in ([[2]] * 3, [[3]] * 3)
+    assert results[15:24] == [[1]] * 9 and results[40:48] == [[2]] * 8 and results[60:] == [[1]] * 12
+
+
+def test_of_two_who_are_gone_and_look_alike_neither_is_taken_for_another():
+    tracker, looks = tracking.Tracker(recogniser(always_happy, "haar")), np.eye(4, dtype=np.float32)
+    for number, look in ((7, looks[0]), (8, looks[1]), (9, 0.99 * looks[1] + 0.14 * looks[2])):
+        tracker.gone[number] = look
+    assert [tracker.number_of(look) for look in (looks[3], 0.9 * looks[0], looks[1], looks[0])] == [1, 7, 2, 3]
+    tracker.end_tracks([Track(number, np.zeros(4), appearance=looks[3]) for number in range(100, 200)])
+    assert list(tracker.gone) == list(range(150, 200))
 
 
 @both
