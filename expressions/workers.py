@@ -3,15 +3,12 @@ import collections
 import contextlib
 import importlib.util
 import itertools
-import logging
-import multiprocessing
 import os
 import re
 import shutil
 import signal
 import tempfile
 import threading
-from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 
 from expressions.artifacts import ROOT
 from expressions.console import InputError
@@ -26,6 +23,8 @@ def available_cpus():
 
 def in_order(call, tasks, ahead, jobs):
     """Yield (task, call(task)) in order; at most `ahead` tasks are taken in advance, and `jobs` called at once."""
+    from concurrent.futures import ThreadPoolExecutor  # here and below: a single image need not wait for it
+
     threads, waiting, tasks = ThreadPoolExecutor(jobs, initializer=_leave_ctrl_c), collections.deque(), iter(tasks)
     try:
         while True:
@@ -50,6 +49,9 @@ def in_processes(function):
 
     A task that ends its process, for want of memory for example, is tried once more, and then answered by InputError.
     """
+    import multiprocessing
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+
     own = threading.local()
 
     def call(task):
@@ -76,6 +78,8 @@ def _begin():
 
 
 def _end_with_parent():
+    import multiprocessing
+
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -90,6 +94,9 @@ def on_cluster(function, address, models):
     # Dask's client takes ten seconds to end after an address of another kind
     if not (importlib.util.find_spec("distributed") and re.fullmatch(r"(tcp|tls)://[^/]+:\d+", address)):
         raise InputError(f"give an address like tcp://host:8786 instead of {address}, and see requirements-cluster.txt")
+    import logging
+    from concurrent.futures import CancelledError
+
     import distributed
 
     logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go

@@ -3,8 +3,6 @@
 The file, 233 KB under the MIT licence, is not part of this project: `fetch` gets it from where OpenCV publishes it.
 """
 import hashlib
-import http.client
-import urllib.request
 
 import cv2
 import numpy as np
@@ -57,6 +55,9 @@ class YuNet:
 
 def fetch(url=URL):
     """Get YuNet's file and put it to PATH whole. Raises InputError where it cannot be had."""
+    import http.client  # this and the next take a tenth of the time to the first result
+    import urllib.request
+
     print_status("getting YuNet's file (233 KB)")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
