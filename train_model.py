@@ -21,7 +21,7 @@ from pathlib import Path
 
 from expressions import fer2013, model_files, training
 from expressions.artifacts import DATA, MODELS, models_folder, read_stamp
-from expressions.console import InputError, first_line, pluralise, positive_int, run, script_parser
+from expressions.console import InputError, pluralise, positive_int, run, script_parser
 from expressions.evaluation import adjust_prior, calibrate, predict
 from expressions.labels import PUBLIC_TEST, TRAINING
 from expressions.own_faces import read_labelled_faces, refit_last_layer
@@ -122,28 +122,18 @@ def make_room(folder, model=None, faces=None, labels=None):
     return folder
 
 
-def read_history(folder):
-    """Return the history.csv in a models folder as a table, None if it is not there. Raises InputError."""
-    import pandas as pd
-
-    path = folder / "history.csv"
-    if not path.exists():
-        return None
-    try:
-        table = pd.read_csv(path)
-        return table.assign(training=table.get("training", 1), epoch=table.epoch.astype(int))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no history of a training ({first_line(error)}): restore or remove it") from None
-
-
-def continue_history(before, history):
-    """Return a table of the epochs of all trainings so far; `before` is what read_history returned."""
+def continue_history(models, history):
+    """Return a table of the epochs of all trainings; `models` is the folder of the fine-tuned model, or None."""
     import pandas as pd
 
     table = pd.DataFrame(history).assign(training=1)
-    if before is not None:
-        table.epoch, table.training = table.epoch + before.epoch.max(), before.training.max() + 1
-    return pd.concat([before, table], ignore_index=True)
+    try:
+        before = pd.read_csv(Path(models) / "history.csv")
+        before = before.assign(training=before.get("training", 1))
+        table.epoch, table.training = table.epoch + before.epoch.max(), table.training + before.training.max()
+        return pd.concat([before, table], ignore_index=True)
+    except (OSError, ValueError, AttributeError, TypeError):  # none, or damaged, which must not lose hours of training
+        return table
 
 
 def train(args):
@@ -156,7 +146,6 @@ def train(args):
     tempfile.TemporaryFile(dir=args.models).close()  # whether it can be written to, before hours of training
     model_files.import_keras()
     teachers = [model_files.load_model(Path(folder)) for folder in settings["after"]]
-    before = read_history(Path(settings["after"][-1])) if teachers else None
     fer2013.export_test_split(args.data)
     try:
         if teachers:
@@ -174,7 +163,7 @@ def train(args):
           "validation faces")
 
     from expressions import figures
-    table = continue_history(before, history)
+    table = continue_history(settings["after"][-1] if teachers else None, history)
     folder = make_room(args.models, model, *validation)
     model_files.save_model(model, folder, {
         "history.csv": lambda path: table.to_csv(path, index=False, float_format="%.5f"),

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -86,16 +87,14 @@ def catch_library_messages():
         except OSError:  # a service may have closed it
             yield lines
             return
-        read, write = os.pipe()
-        os.set_blocking(write, False)  # a library that writes too much loses it, and does not wait
-        os.dup2(write, 2)
-        os.close(write)
-        try:
-            yield lines
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            with open(read, errors="replace") as file:
+        with tempfile.TemporaryFile("w+", errors="replace") as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield lines
+            finally:
+                os.dup2(kept, 2)
+                os.close(kept)
+                file.seek(0)
                 lines += file.read().splitlines()
 
 
