@@ -231,6 +231,7 @@ def train(training, validation, settings, checkpoint, history, variables=()):
     schedule, main = epoch_schedule(settings["epochs"], config, only_fine_tuning=bool(settings["after"]))
     rates = learning_rates(steps * main, steps * (len(schedule) - main), config.max_lr * batch_size / BATCH_SIZE)
     model = compile_model(config, rates)
+    build_model(config.filters, config.pooling).summary(line_length=88)
     try:
         for variable, value in zip([*model.weights, *model.optimizer.variables], variables):
             variable.assign(value)

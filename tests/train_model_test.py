@@ -1,5 +1,6 @@
 """train_model.py trains on Training alone, can be interrupted, and leaves a model that every script reads."""
 import json
+import re
 import shutil
 
 import cv2
@@ -26,6 +27,7 @@ def test_the_chain_leaves_a_whole_model(chain):
     faces = np.load(folder / "modXtest.npy")
     keras_says = predict(model_files.load_model(folder / "models"), faces)
     np.testing.assert_allclose(model_files.load_classifier(folder / "models")(faces), keras_says, atol=1e-5)
+    assert re.search(r"conv2d.*\(Conv2D\).*\(None, 48, 48, 2\)", texts["train_model"])  # as Keras prints them
     assert "training on 56 of 56 Training faces" in texts["train_model"] and "validating on 7" in texts["train_model"]
     assert not (folder / "models" / "checkpoint.npz").exists()
 
