@@ -3,6 +3,7 @@ import re
 
 import nbformat
 import numpy as np
+import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
 
@@ -16,6 +17,7 @@ def outputs(notebook):
     return [item["text/plain"] for item in data if item not in pictures], len(pictures)
 
 
+@pytest.mark.exhaustive
 def test_the_notebook_gives_the_outputs_that_are_kept_in_it():
     path = ROOT / "examples" / "first_steps.ipynb"
     kept, run = nbformat.read(path, 4), nbformat.read(path, 4)

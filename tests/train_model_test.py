@@ -83,6 +83,7 @@ def test_with_ferplus_faces_are_learned_and_validated_by_the_votes(small_set, tm
     assert 3 <= len(validated) < 7 and 20 < len(learned) < 56
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_training_says_how_to_go_on_and_is_resumed(chain, tmp_path, monkeypatch):
     arguments = ["--data", str(chain[0]), "--models", str(tmp_path), "--batch-size", "28"]
     save = training.save_checkpoint
