@@ -71,7 +71,7 @@ def run(main):
     os._exit(status)  # at once: Python would complain of such streams, and threads still at work could crash
 
 
-_CATCHING = threading.Lock()
+_CATCHING = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -101,7 +101,8 @@ def catch_library_messages():
 def print_status(sentence, quiet=False):
     """Print what a script does or did to standard error, so that standard output holds only results."""
     if not quiet:
-        print(printable(sentence), file=sys.stderr)
+        with _CATCHING:  # or the sentence would be lost in what another thread catches
+            print(printable(sentence), file=sys.stderr)
 
 
 def printable(text):

@@ -97,12 +97,14 @@ def turn_upright(image, encoded):
 
 
 def turn_avif_upright(image, encoded):
-    """Return an AVIF image uint8 BGR (h, w, 3) as its properties irot and imir say; OpenCV leaves it.
+    """Return an AVIF image uint8 BGR (h, w, 3) as its properties irot and imir say, and not its EXIF data.
 
-    ISO/IEC 23008-12, 6.5.10 and 6.5.12.
+    OpenCV obeys only the EXIF data, which files may have, too: avifenc copies them. ISO/IEC 23008-12, 6.5.10, 6.5.12.
     """
     properties = encoded[:encoded.find(b"mdat")]
     rotation, mirror = (re.search(rb"\0\0\0\x09" + name + rb"([\0-\3])", properties) for name in (b"irot", b"imir"))
+    if rotation or mirror:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     image = np.rot90(image, rotation[1][0]) if rotation else image
     if mirror:
         image = image[:, ::-1] if mirror[1][0] else image[::-1]
