@@ -3,8 +3,8 @@ import contextlib
 import functools
 import glob
 import importlib.util
+import io
 import os
-import re
 import types
 from pathlib import Path
 
@@ -68,12 +68,11 @@ def read_image(path):
     with filesystem(path) as (files, name), files.open(name, "rb", **as_it_comes) as file:
         while len(encoded) < MAX_BYTES and (part := file.read(1 << 24)):
             encoded += part
-    with contextlib.suppress(cv2.error), catch_library_messages() as messages:  # too many pixels, or too little memory
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-        if encoded[8:12] == b"WEBP" and b"EXIF" in encoded:
-            image = turn_upright(image, encoded)
-        elif image is not None and encoded[4:12] in (b"ftypavif", b"ftypavis"):
-            image = turn_avif_upright(image, encoded)
+    with contextlib.suppress(Exception), catch_library_messages() as messages:  # decoders stumble over anything
+        if encoded[8:12] == b"WEBP" or encoded[4:12] in (b"ftypavif", b"ftypavis"):
+            image = decode_upright(encoded)
+        else:
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if image is None or image.ndim != 3:  # OpenCV leaves grey PFM grey
         raise InputError(f"{path} is damaged, no image that OpenCV reads, or has more than {MAX_PIXELS:,} pixels: copy "
                          "it again, convert it to JPEG or PNG, or make it smaller; a video is for recognise_video.py")
@@ -82,33 +81,17 @@ def read_image(path):
     return image
 
 
-def turn_upright(image, encoded):
-    """Return a WebP image uint8 BGR (h, w, 3) as the orientation in its EXIF data says (EXIF 2.3, tag 0x0112).
+def decode_upright(encoded):
+    """Return a WebP or AVIF image as uint8 BGR (h, w, 3), upright by its EXIF data or AVIF's properties irot and imir.
 
-    OpenCV does it itself, unless the data begin with "Exif" as in a JPEG file.
+    Pillow decodes it: OpenCV leaves some as they were held.
     """
-    _, kinds, metadata = cv2.imdecodeWithMetadata(np.frombuffer(encoded, np.uint8))
-    exif = dict(zip(kinds, metadata)).get(cv2.IMAGE_METADATA_EXIF, np.empty(0)).tobytes()
-    tag = re.search(rb"\x12\x01\x03\x00\x01\x00{3}([\x01-\x08])|\x01\x12\x00\x03\x00{3}\x01\x00([\x01-\x08])", exif)
-    orientation = (tag[1] or tag[2])[0] if tag and exif.startswith(b"Exif") else 1
-    image = image.swapaxes(0, 1) if orientation >= 5 else image
-    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
-    return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)
+    from PIL import Image, ImageOps
 
-
-def turn_avif_upright(image, encoded):
-    """Return an AVIF image uint8 BGR (h, w, 3) as its properties irot and imir say, and not its EXIF data.
-
-    OpenCV obeys only the EXIF data, which files may have, too: avifenc copies them. ISO/IEC 23008-12, 6.5.10, 6.5.12.
-    """
-    properties = encoded[:encoded.find(b"mdat")]
-    rotation, mirror = (re.search(rb"\0\0\0\x09" + name + rb"([\0-\3])", properties) for name in (b"irot", b"imir"))
-    if rotation or mirror:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    image = np.rot90(image, rotation[1][0]) if rotation else image
-    if mirror:
-        image = image[:, ::-1] if mirror[1][0] else image[::-1]
-    return np.ascontiguousarray(image)
+    with Image.open(io.BytesIO(encoded)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError("too many pixels")
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1].copy()
 
 
 def write_image(path, image):
