@@ -4,7 +4,7 @@ A fast detector searches at least every second frame. The Haar cascades are slow
 between each face is looked for near its last place. Boxes are matched to the tracks by their overlap.
 """
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -30,20 +30,22 @@ HOLD_SECONDS = 0.25  # for which a face that is not found is shown where it was
 LOST_TRACK_SECONDS = 1  # after which a track ends
 SAME_PERSON = 0.8  # similarity to a face that is gone, from which on a new face is the same: see appearance
 CLEARLY = 0.03  # by which it must be more similar to that face than to another
+OTHER_LOOK, MAX_LOOKS = 0.9, 20  # similarity below which a face has another look, and how many of them are remembered
 MAX_GONE = 50  # faces that are remembered
-SCENE_CUT_THRESHOLD = 40  # grey levels of mean difference between two frames
+CUT_DIFFERENCE = 5  # grey levels of mean difference from the frame before, from which on there may be a cut
+CUT_CORRELATION = 0.9  # with the frame before, below which it is one; less by one for each second in between
 
 
-@dataclass
+@dataclass(eq=False)  # two tracks are never the same
 class Track:
     """A face that is followed through a video."""
-    track_id: int  # from 1
     box: np.ndarray  # float (4,): x, y, width, height in pixels, where it was last found
     velocity: np.ndarray | float = 0  # float (4,): change of the box in a second
+    track_id: int = 0  # from 1; 0 until it is classified
     score: float = 0  # of the detector, when it last found the face
     eyes: np.ndarray | None = None  # float (2, 2), where they are in the box, as fractions of its size
     last_seen: float = -np.inf  # seconds
-    appearance: np.ndarray | None = None  # of appearance, lately
+    looks: list = field(default_factory=list)  # of appearance, those that differ, the last one at the end
     probabilities: np.ndarray | int = 0  # float32 (7,), smoothed
     expression: int | None = None  # index of the label that is shown
     is_sure: bool = False  # whether it is probable enough to be shown
@@ -94,13 +96,13 @@ class Tracker:
         self.settings = (HAAR_SETTINGS if self.is_haar else
                          {"max_side": YUNET_SIDE} if isinstance(recogniser.detector, YuNet) else {})
         self.tracks, self.next_id = [], itertools.count(1)
-        self.gone = {}  # the appearances of faces that are not followed any more, by track id, the last one at the end
+        self.gone = {}  # the looks of faces that are not followed any more, by track id, the last one at the end
         self.last_search = self.last_look = -np.inf  # seconds
-        self.thumbnail = None
+        self.last_frame = -np.inf, None  # seconds and thumbnail
 
     def process(self, seconds, frame):
         """Take the next frame uint8 BGR (h, w, 3) at this time, and return the Faces in it, with their track ids."""
-        if self.is_cut(frame) or seconds < self.last_search:  # the times of joined recordings begin anew
+        if self.is_cut(seconds, frame) or seconds < self.last_search:  # the times of joined recordings begin anew
             self.end_tracks(self.tracks)
             self.last_search = -np.inf
         is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
@@ -117,35 +119,42 @@ class Tracker:
         if due:
             grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)  # a millisecond, for which most frames need not wait
             faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
-            for track, probabilities in zip(due, self.recogniser.classify(faces)):
+            for track, face, probabilities in zip(due, faces, self.recogniser.classify(faces)):
                 track.smooth(probabilities, seconds, self.recogniser.min_probability)
-                track.appearance = appearance(frame, track.box)
+                look = appearance(frame, track.box, face)
+                if not track.looks:
+                    track.track_id, track.looks = self.who_is(look)
+                if similarity(look, track.looks) < OTHER_LOOK:
+                    track.looks = [*track.looks, look][-MAX_LOOKS:]
         return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score,
                           0 if track.is_sure else np.inf, track.expression, track_id=track.track_id,
                           is_found=track.last_seen == seconds,
                           raw=tuple(map(float, track.raw)) if track.last_classified == seconds else None)
                 for track in shown]
 
-    def is_cut(self, frame):
-        """Whether another scene begins with this frame."""
-        before, some = self.thumbnail, cv2.cvtColor(frame[::8, ::8], cv2.COLOR_BGR2GRAY)
-        self.thumbnail = cv2.resize(some, (32, 18), interpolation=cv2.INTER_AREA).astype(np.int16)
-        return before is not None and np.abs(self.thumbnail - before).mean() > SCENE_CUT_THRESHOLD
+    def is_cut(self, seconds, frame):
+        """Whether another scene begins with this frame: much is otherwise, and not only brighter or darker."""
+        (last, before), some = self.last_frame, cv2.cvtColor(frame[::8, ::8], cv2.COLOR_BGR2GRAY)
+        thumbnail = cv2.resize(some, (32, 18), interpolation=cv2.INTER_AREA)
+        self.last_frame = seconds, thumbnail
+        if before is None or cv2.absdiff(thumbnail, before).mean() < CUT_DIFFERENCE:
+            return False
+        correlation = cv2.matchTemplate(thumbnail, before, cv2.TM_CCOEFF_NORMED)[0, 0]
+        return correlation < CUT_CORRELATION - (seconds - last)
 
     def end_tracks(self, tracks):
         """Stop following these tracks, and remember what they look like."""
         self.tracks = [track for track in self.tracks if track not in tracks]
-        self.gone |= {track.track_id: track.appearance for track in tracks if track.appearance is not None}
+        self.gone |= {track.track_id: track.looks for track in tracks}
         self.gone = dict(list(self.gone.items())[-MAX_GONE:])
 
-    def number_of(self, look):
-        """Return the number of the face that is gone and clearly looks like this `look`, or a new one."""
-        ranked = sorted(((float(look @ other), number) for number, other in self.gone.items()), reverse=True)
+    def who_is(self, look):
+        """Return the number and the looks of the face that is gone and clearly looks like this, or a new number."""
+        ranked = sorted(((similarity(look, looks), number) for number, looks in self.gone.items()), reverse=True)
         (best, number), (second, _) = (ranked + [(0, 0)] * 2)[:2]
         if best < max(SAME_PERSON, second + CLEARLY):
-            return next(self.next_id)
-        del self.gone[number]
-        return number
+            return next(self.next_id), []
+        return number, self.gone.pop(number)
 
     def look_near_last_places(self, seconds, grey):
         """Look for each known face near its last place with a cascade, which takes little time."""
@@ -161,39 +170,43 @@ class Tracker:
         """Search the whole frame; give each detected box to the track that it overlaps most, or to a new one."""
         found = run_detector(self.recogniser.detector, frame, **self.settings)
         boxes, scores, eyes = (values[found[1] >= self.recogniser.min_score] for values in found)
-        pairs = sorted(((box_iou(track.box_at(seconds), box), number, track.track_id, track) for track in self.tracks
-                        for number, box in enumerate(boxes)), reverse=True)
+        pairs = sorted(((box_iou(track.box_at(seconds), box), number, track) for track in self.tracks
+                        for number, box in enumerate(boxes)), key=lambda pair: pair[:2], reverse=True)
         matched = {}  # number of a detection: its track
-        for iou, number, _, track in pairs:
+        for iou, number, track in pairs:
             if iou > MIN_IOU and number not in matched and track not in matched.values():
                 matched[number] = track
                 if track.last_seen < seconds:
                     track.move_to(boxes[number], seconds, frame.shape)
         for number, box in enumerate(boxes.astype(float)):
             if number not in matched:
-                matched[number] = Track(self.number_of(appearance(frame, box)), box)
+                matched[number] = Track(box)
                 self.tracks.append(matched[number])
             track = matched[number]
             track.score, track.last_seen = scores[number], seconds
             track.eyes = (eyes[number] - box[:2]) / box[2:]
 
 
-def appearance(frame, box):
-    """Return what a head with hair, clothes and ground looks like in a frame: its colours, and where they are.
+def appearance(frame, box, face):
+    """Return what a head with hair, collar and ground looks like in a frame, and its face uint8 (48, 48, 1).
 
-    Float32 (n,); the product of two is the mean of the Bhattacharyya coefficient of their colours and the correlation
-    of their thumbnails: benchmarks/identity.py.
+    Float32 (n,); the product of two is the mean of the Bhattacharyya coefficient of their colours, the correlation of
+    their thumbnails and that of their faces: benchmarks/identity.py.
     """
     x, y, width, height = box
     step = max(1, int(max(width, height) / 26))  # enough pixels for the thumbnail
-    side = max(1, round(2.5 * max(width, height) / step))
+    side = max(1, round(2 * max(width, height) / step))
     part = cv2.getRectSubPix(frame[::step, ::step], (side, side), ((x + width / 2) / step, (y + height / 2) / step))
     thumbnail = cv2.resize(part, (16, 16), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2LAB)
     colours = np.sqrt(cv2.calcHist([lab], [0, 1, 2], None, [6, 8, 8], [0, 256, 96, 160, 96, 160]).ravel())
-    layout = thumbnail.ravel() - thumbnail.mean()
-    parts = [values / max(np.linalg.norm(values), 1e-6) for values in (colours, layout)]
-    return np.float32(np.concatenate(parts) / np.sqrt(2))
+    parts = [colours, thumbnail.ravel() - thumbnail.mean(), face.ravel() - face.mean()]
+    return np.float32(np.concatenate([part / max(np.linalg.norm(part), 1e-6) for part in parts]) / np.sqrt(3))
+
+
+def similarity(look, looks):
+    """Return the product of an appearance with the most similar one of several, 0 without any."""
+    return max((float(look @ other) for other in looks), default=0)
 
 
 def recognise_frames(frames, recogniser, interval=0):

@@ -91,18 +91,39 @@ def test_each_face_keeps_its_own_probabilities(portrait, detector):
 @both
 def test_after_a_cut_who_looks_the_same_has_the_old_number_and_who_does_not_a_new_one(portrait, detector):
     frames = list(moving_portrait(portrait, 72, lambda _: [(100, 100, False)]))
-    frames[24:48] = [(seconds, np.uint8(0.4 * frame[..., ::-1])) for seconds, frame in frames[24:48]]  # dark and blue
+    frames[24:48] = [(seconds, np.uint8(0.4 * frame[:, ::-1, ::-1])) for seconds, frame in frames[24:48]]
     results = list(map(list, boxes_by_id(recognise_frames(iter(frames), recogniser(always_happy, detector)))))
     assert results[15:24] == [[1]] * 9 and results[40:48] == [[2]] * 8 and results[60:] == [[1]] * 12
+
+
+def test_another_scene_is_a_cut_and_a_flash_or_a_moving_camera_is_none(portrait):
+    scene = cv2.resize(portrait[0], (640, 360))
+    another, flash, moved = scene[:, ::-1], np.uint8(0.4 * scene), np.roll(scene, 8, axis=1)
+    for frame, seconds, is_cut in ((another, 1.04, True), (0 * scene, 1.04, True), (another, 2.0, False),
+                                   (flash, 1.04, False), (moved, 1.04, False)):
+        tracker = Tracker(recogniser(always_happy))
+        assert not tracker.is_cut(1, scene) and tracker.is_cut(seconds, frame) == is_cut
 
 
 def test_of_two_who_are_gone_and_look_alike_neither_is_taken_for_another():
     tracker, looks = tracking.Tracker(recogniser(always_happy, "haar")), np.eye(4, dtype=np.float32)
     for number, look in ((7, looks[0]), (8, looks[1]), (9, 0.99 * looks[1] + 0.14 * looks[2])):
-        tracker.gone[number] = look
-    assert [tracker.number_of(look) for look in (looks[3], 0.9 * looks[0], looks[1], looks[0])] == [1, 7, 2, 3]
-    tracker.end_tracks([Track(number, np.zeros(4), appearance=looks[3]) for number in range(100, 200)])
+        tracker.gone[number] = [look]
+    assert [tracker.who_is(look)[0] for look in (looks[3], 0.9 * looks[0], looks[1], looks[0])] == [1, 7, 2, 3]
+    tracker.end_tracks([Track(np.zeros(4), track_id=number, looks=looks[3:]) for number in range(100, 200)])
     assert list(tracker.gone) == list(range(150, 200))
+
+
+def test_appearance_knows_a_face_that_moves_and_tells_two_with_the_same_hair_and_clothes_apart(portrait):
+    frame, box = cv2.resize(portrait[0], (640, 750)), np.array([220, 100, 220, 220])
+    face = cv2.resize(cv2.cvtColor(frame[100:320, 220:440], cv2.COLOR_BGR2GRAY), (48, 48))
+    first, darker = tracking.appearance(frame, box, face[..., None]), np.uint8(0.9 * np.roll(frame, (9, 40), (0, 1)))
+    assert first @ first == pytest.approx(1, abs=1e-5)
+    assert first @ tracking.appearance(darker, np.add(box, (44, 6, 0, 0)), np.uint8(0.9 * face)) > tracking.SAME_PERSON
+    other = face[::-1]
+    same = first @ tracking.appearance(frame, box, other)
+    assert same == pytest.approx((2 + np.corrcoef(face.ravel(), other.ravel())[0, 1]) / 3, abs=1e-5)
+    assert same < tracking.SAME_PERSON
 
 
 @both
@@ -115,7 +136,7 @@ def test_neither_label_nor_box_of_a_still_face_flickers(portrait, detector):
 
 @pytest.mark.parametrize("rate", [5, 30])
 def test_a_change_of_expression_shows_within_half_a_second(rate):
-    track, random, labels = Track(1, np.zeros(4)), np.random.default_rng(0), []
+    track, random, labels = Track(np.zeros(4)), np.random.default_rng(0), []
     for number in range(4 * rate):
         strength = np.full(7, 0.4)
         strength[3 if number < 2 * rate else 5] = 2.0  # happy, from the third second on surprise
@@ -128,18 +149,18 @@ def test_a_change_of_expression_shows_within_half_a_second(rate):
 
 
 def test_probabilities_follow_a_moving_average_and_the_label_a_clear_lead():
-    track = Track(1, np.zeros(4))
+    track = Track(np.zeros(4))
     for label in (0, 1):
         track.smooth(np.eye(7, dtype=np.float32)[label], label * tracking.EMA_TIME_CONSTANT)
     np.testing.assert_allclose(track.probabilities[:2], [np.exp(-1), 1 - np.exp(-1)], rtol=1e-6)
     for shown, label in ((None, 0), (3, 3), (6, 0)):
-        track = Track(1, np.zeros(4), expression=shown)
+        track = Track(np.zeros(4), expression=shown)
         track.smooth(np.array([0.5, 0, 0, 0.35, 0, 0, 0.15]), 0)
         assert track.expression == label
 
 
 def test_a_label_that_wavers_about_the_least_probability_does_not_flicker_between_sure_and_unsure():
-    track, told = Track(1, np.zeros(4)), []
+    track, told = Track(np.zeros(4)), []
     for number, probability in enumerate((0.51, 0.46, 0.44, 0.54, 0.56, 0.47)):
         track.smooth(np.array([probability, *[(1 - probability) / 6] * 6]), 10 * number, least=0.5)
         told.append(track.is_sure)
@@ -148,7 +169,7 @@ def test_a_label_that_wavers_about_the_least_probability_does_not_flicker_betwee
 
 def test_a_box_at_the_border_that_grows_stays_in_the_frame():
     for box, found in (((0, 10, 100, 100), (0, 5, 140, 140)), ((100, 60, 100, 100), (60, 20, 140, 140))):
-        track = Track(1, np.array(box, float), last_seen=0)
+        track = Track(np.array(box, float), last_seen=0)
         track.move_to(np.array(found), 0.1, (160, 200, 3))
         x, y, width, height = track.box
         assert x >= 0 and y >= 0 and x + width <= 200 and y + height <= 160
