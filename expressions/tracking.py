@@ -102,35 +102,46 @@ class Tracker:
 
     def process(self, seconds, frame):
         """Take the next frame uint8 BGR (h, w, 3) at this time, and return the Faces in it, with their track ids."""
-        if self.is_cut(seconds, frame) or seconds < self.last_search:  # the times of joined recordings begin anew
+        if seconds < self.last_search:  # the times of joined recordings begin anew
             self.end_tracks(self.tracks)
             self.last_search = -np.inf
-        is_due = seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
-        if self.is_haar and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):
+        is_cut = self.is_cut(seconds, frame)
+        is_due = is_cut or seconds - self.last_search >= (HAAR_INTERVAL if self.is_haar else DETECT_INTERVAL) - 1e-3
+        if self.is_haar and not is_cut and (is_due or seconds - self.last_look >= TRACK_INTERVAL - 1e-3):
             self.last_look = seconds
             self.look_near_last_places(seconds, cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
         if is_due:
             self.last_search = seconds
-            self.search(seconds, frame)
-        self.end_tracks([track for track in self.tracks if seconds - track.last_seen >= self.lost_after])
-        shown = [track for track in self.tracks if seconds - track.last_seen < HOLD_SECONDS]
-        due = [track for track in shown if track.last_seen == seconds
-               and seconds - track.last_classified >= TRACK_INTERVAL - 1e-3]
+            self.search(seconds, frame, is_cut)
+        lost_after = 0 if is_cut else self.lost_after
+        self.end_tracks([track for track in self.tracks if seconds - track.last_seen > lost_after])
+        due = [track for track in self.tracks if track.last_seen == seconds
+               and (is_cut or seconds - track.last_classified >= TRACK_INTERVAL - 1e-3)]
         if due:
-            grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)  # a millisecond, for which most frames need not wait
-            faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in due])
-            for track, face, probabilities in zip(due, faces, self.recogniser.classify(faces)):
-                track.smooth(probabilities, seconds, self.recogniser.min_probability)
-                look = appearance(frame, track.box, face)
-                if not track.looks:
-                    track.track_id, track.looks = self.who_is(look)
-                if similarity(look, track.looks) < OTHER_LOOK:
-                    track.looks = [*track.looks, look][-MAX_LOOKS:]
+            self.classify(seconds, frame, due, is_cut)
         return [make_face(np.round(track.box_at(seconds)), track.probabilities, track.score,
                           0 if track.is_sure else np.inf, track.expression, track_id=track.track_id,
                           is_found=track.last_seen == seconds,
                           raw=tuple(map(float, track.raw)) if track.last_classified == seconds else None)
-                for track in shown]
+                for track in self.tracks if seconds - track.last_seen < HOLD_SECONDS]
+
+    def classify(self, seconds, frame, tracks, is_cut):
+        """Classify the faces of these tracks, and say who is new; after a cut another may be where somebody was."""
+        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)  # a millisecond, for which most frames need not wait
+        faces = crop_faces(grey, [track.box[:2] + track.eyes * track.box[2:] for track in tracks])
+        looks = [appearance(frame, track.box, face) for track, face in zip(tracks, faces)]
+        others = [track for track, look in zip(tracks, looks)
+                  if is_cut and track.looks and similarity(look, track.looks) < SAME_PERSON]
+        self.end_tracks(others)
+        for track, look, probabilities in zip(tracks, looks, self.recogniser.classify(faces)):
+            if track in others:
+                track = Track(track.box, score=track.score, eyes=track.eyes, last_seen=seconds)
+                self.tracks.append(track)
+            if not track.looks:
+                track.track_id, track.looks = self.who_is(look)
+            if similarity(look, track.looks) < OTHER_LOOK:
+                track.looks = [*track.looks, look][-MAX_LOOKS:]
+            track.smooth(probabilities, seconds, self.recogniser.min_probability)
 
     def is_cut(self, seconds, frame):
         """Whether another scene begins with this frame: much is otherwise, and not only brighter or darker."""
@@ -139,7 +150,8 @@ class Tracker:
         self.last_frame = seconds, thumbnail
         if before is None or cv2.absdiff(thumbnail, before).mean() < CUT_DIFFERENCE:
             return False
-        correlation = cv2.matchTemplate(thumbnail, before, cv2.TM_CCOEFF_NORMED)[0, 0]
+        some, other = (values - values.mean() for values in (thumbnail, before))
+        correlation = np.vdot(some, other) / max(np.linalg.norm(some) * np.linalg.norm(other), 1e-6)
         return correlation < CUT_CORRELATION - (seconds - last)
 
     def end_tracks(self, tracks):
@@ -166,7 +178,7 @@ class Tracker:
                     box_iou(found, box) > 2 * MIN_IOU for box in others):
                 track.move_to(found, seconds, grey.shape)
 
-    def search(self, seconds, frame):
+    def search(self, seconds, frame, is_cut):
         """Search the whole frame; give each detected box to the track that it overlaps most, or to a new one."""
         found = run_detector(self.recogniser.detector, frame, **self.settings)
         boxes, scores, eyes = (values[found[1] >= self.recogniser.min_score] for values in found)
@@ -176,7 +188,9 @@ class Tracker:
         for iou, number, track in pairs:
             if iou > MIN_IOU and number not in matched and track not in matched.values():
                 matched[number] = track
-                if track.last_seen < seconds:
+                if is_cut:
+                    track.box, track.velocity = boxes[number].astype(float), 0
+                elif track.last_seen < seconds:
                     track.move_to(boxes[number], seconds, frame.shape)
         for number, box in enumerate(boxes.astype(float)):
             if number not in matched:

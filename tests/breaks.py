@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BREAKS = (  # file, text, what takes its place, test file
-    ("expressions/detection.py", "EYES_APART, EYES_DOWN = 0.38, 0.38", "EYES_APART, EYES_DOWN = 0.38, 0.42", "detection"),
+    ("expressions/detection.py", "EYES_APART, EYES_DOWN = 0.36, 0.38", "EYES_APART, EYES_DOWN = 0.36, 0.42", "detection"),
     ("expressions/detection.py", "if abs(tilt) >= LEVEL_FROM else 0", "if abs(tilt) >= 5 else 0", "detection"),
     ("expressions/detection.py", "if confidence >= MIN_CONFIDENCE and not", "if not", "detection"),
     ("expressions/detection.py", "better > score and", "better < score and", "detection"),

@@ -12,9 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from expressions import yunet
+
 ROOT = Path(__file__).resolve().parent.parent
 YUNET = "face_detection_yunet_2023mar.onnx"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+yunet.PATH = Path("nowhere") / YUNET  # the cascades are the default detector, as in a fresh clone
 
 
 def run_script(name, *arguments, cwd=None, env=None):
@@ -103,9 +106,7 @@ def shipped():
 
 @pytest.fixture(autouse=True)
 def without_yunet(monkeypatch, tmp_path):
-    """Have the cascades be the default detector, as in a fresh clone."""
-    from expressions import yunet
-
+    """A place of its own for each test, where YuNet's file is not."""
     monkeypatch.setattr(yunet, "PATH", tmp_path / yunet.PATH.name)
 
 

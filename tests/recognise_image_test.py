@@ -157,7 +157,7 @@ def begin(*more):
     for number in range(10, 50):
         if not Path(f"photos/{number}.jpg").is_symlink():
             Path(f"photos/{number}.jpg").symlink_to("9.jpg")
-    command = ["photos", "--table", "faces.csv", "--no-images", *more]
+    command = ["photos", "--table", "faces.csv", "--no-images", "--detector", "haar", *more]
     return RunningScript(Path.cwd(), "recognise_image.py", *command), command
 
 
@@ -186,6 +186,7 @@ def test_a_run_that_is_killed_or_gets_ctrl_c_leaves_no_process_and_is_resumed(ex
 def test_a_terminal_shows_rows_and_progress_in_lines_of_their_own(expected):
     pytest.importorskip("pty", reason="Windows has no pseudo terminals")
     command = f"stty rows 24 cols 100; '{sys.executable}' '{ROOT}/recognise_image.py' photos --no-images"
+    command += " --detector haar"
     process = subprocess.run([sys.executable, "-c", "import pty, sys; pty.spawn(['sh', '-c', sys.argv[1]])", command],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
     lines = [line.rpartition("\r")[2] for line in process.stdout.replace("\r\n", "\n").split("\n")]

@@ -89,11 +89,16 @@ def test_each_face_keeps_its_own_probabilities(portrait, detector):
 
 
 @both
-def test_after_a_cut_who_looks_the_same_has_the_old_number_and_who_does_not_a_new_one(portrait, detector):
+@pytest.mark.parametrize("left", [100, 386])  # at the same place, and at another
+def test_after_a_cut_who_looks_the_same_has_the_old_number_and_who_does_not_a_new_one(portrait, detector, left):
     frames = list(moving_portrait(portrait, 72, lambda _: [(100, 100, False)]))
-    frames[24:48] = [(seconds, np.uint8(0.4 * frame[:, ::-1, ::-1])) for seconds, frame in frames[24:48]]
+    others = list(moving_portrait(portrait, 72, lambda _: [(left, 100, True)]))
+    light = np.linspace(0.1, 1, 640)[:, None]  # in a darker and bluer room
+    frames[24:48] = [(seconds, np.uint8(light * frame[..., ::-1])) for seconds, frame in others[24:48]]
     results = list(map(list, boxes_by_id(recognise_frames(iter(frames), recogniser(always_happy, detector)))))
-    assert results[15:24] == [[1]] * 9 and results[40:48] == [[2]] * 8 and results[60:] == [[1]] * 12
+    for start, number in ((0, 1), (24, 2), (48, 1)):
+        part = results[start:start + 24]  # in which the cascades search every half second, and may miss a noisy face
+        assert part[16:] == [[number]] * 8 and all(ids in ([], [number]) for ids in part)
 
 
 def test_another_scene_is_a_cut_and_a_flash_or_a_moving_camera_is_none(portrait):
@@ -101,8 +106,9 @@ def test_another_scene_is_a_cut_and_a_flash_or_a_moving_camera_is_none(portrait)
     another, flash, moved = scene[:, ::-1], np.uint8(0.4 * scene), np.roll(scene, 8, axis=1)
     for frame, seconds, is_cut in ((another, 1.04, True), (0 * scene, 1.04, True), (another, 2.0, False),
                                    (flash, 1.04, False), (moved, 1.04, False)):
-        tracker = Tracker(recogniser(always_happy))
-        assert not tracker.is_cut(1, scene) and tracker.is_cut(seconds, frame) == is_cut
+        for first, second in ((scene, frame), (frame, scene)):
+            tracker = Tracker(recogniser(always_happy))
+            assert not tracker.is_cut(1, first) and tracker.is_cut(seconds, second) == is_cut
 
 
 def test_of_two_who_are_gone_and_look_alike_neither_is_taken_for_another():
