@@ -33,7 +33,7 @@ CLEARLY = 0.03  # by which it must be more similar to that face than to another
 OTHER_LOOK, MAX_LOOKS = 0.9, 20  # similarity below which a face has another look, and how many of them are remembered
 MAX_GONE = 50  # faces that are remembered
 CUT_DIFFERENCE = 5  # grey levels of mean difference from the frame before, from which on there may be a cut
-CUT_CORRELATION = 0.9  # with the frame before, below which it is one; less by one for each second in between
+CUT_CORRELATION = 0.9, 0.5  # with the frame before, below which it is one; from 0.4 seconds on the second figure
 
 
 @dataclass(eq=False)  # two tracks are never the same
@@ -152,7 +152,7 @@ class Tracker:
             return False
         some, other = (values - values.mean() for values in (thumbnail, before))
         correlation = np.vdot(some, other) / max(np.linalg.norm(some) * np.linalg.norm(other), 1e-6)
-        return correlation < CUT_CORRELATION - (seconds - last)
+        return correlation < max(CUT_CORRELATION[0] - (seconds - last), CUT_CORRELATION[1])
 
     def end_tracks(self, tracks):
         """Stop following these tracks, and remember what they look like."""

@@ -25,7 +25,7 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/tracking.py", "HOLD_SECONDS = 0.25", "HOLD_SECONDS = 0.02", "tracking"),
     ("expressions/tracking.py", "JITTER_MOVE, JITTER_SIZE = 0.04, 0.08", "JITTER_MOVE, JITTER_SIZE = 0, 0", "tracking"),
     ("expressions/tracking.py", "and track not in matched.values()", "", "tracking"),
-    ("expressions/tracking.py", "CUT_CORRELATION = 0.9", "CUT_CORRELATION = -1", "tracking"),
+    ("expressions/tracking.py", "CUT_CORRELATION = 0.9, 0.5", "CUT_CORRELATION = -1, -1", "tracking"),
     ("expressions/tracking.py", "SAME_PERSON = 0.8", "SAME_PERSON = 0.1", "tracking"),
     ("expressions/tracking.py", "second + CLEARLY", "second", "tracking"),
     ("expressions/tracking.py", "SURE_MARGIN = 0.05", "SURE_MARGIN = 0", "tracking"),

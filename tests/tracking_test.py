@@ -103,9 +103,9 @@ def test_after_a_cut_who_looks_the_same_has_the_old_number_and_who_does_not_a_ne
 
 def test_another_scene_is_a_cut_and_a_flash_or_a_moving_camera_is_none(portrait):
     scene = cv2.resize(portrait[0], (640, 360))
-    another, flash, moved = scene[:, ::-1], np.uint8(0.4 * scene), np.roll(scene, 8, axis=1)
-    for frame, seconds, is_cut in ((another, 1.04, True), (0 * scene, 1.04, True), (another, 2.0, False),
-                                   (flash, 1.04, False), (moved, 1.04, False)):
+    another, flash, moved = scene[:, ::-1], np.uint8(0.4 * scene), [np.roll(scene, x, axis=1) for x in (8, 30)]
+    for frame, seconds, is_cut in ((another, 1.04, True), (0 * scene, 1.04, True), (another, 3, True),
+                                   (flash, 1.04, False), (moved[0], 1.04, False), (moved[1], 1.4, False)):
         for first, second in ((scene, frame), (frame, scene)):
             tracker = Tracker(recogniser(always_happy))
             assert not tracker.is_cut(1, first) and tracker.is_cut(seconds, second) == is_cut
