@@ -145,13 +145,13 @@ class Tracker:
 
     def is_cut(self, seconds, frame):
         """Whether another scene begins with this frame: much is otherwise, and not only brighter or darker."""
-        (last, before), some = self.last_frame, cv2.cvtColor(frame[::8, ::8], cv2.COLOR_BGR2GRAY)
-        thumbnail = cv2.resize(some, (32, 18), interpolation=cv2.INTER_AREA)
+        (last, before), pixels = self.last_frame, cv2.cvtColor(frame[::8, ::8], cv2.COLOR_BGR2GRAY)
+        thumbnail = cv2.resize(pixels, (32, 18), interpolation=cv2.INTER_AREA)
         self.last_frame = seconds, thumbnail
         if before is None or cv2.absdiff(thumbnail, before).mean() < CUT_DIFFERENCE:
             return False
-        some, other = (values - values.mean() for values in (thumbnail, before))
-        correlation = np.vdot(some, other) / max(np.linalg.norm(some) * np.linalg.norm(other), 1e-6)
+        new, old = (values - values.mean() for values in (thumbnail, before))
+        correlation = np.vdot(new, old) / max(np.linalg.norm(new) * np.linalg.norm(old), 1e-6)  # 0 if one is flat
         return correlation < max(CUT_CORRELATION[0] - (seconds - last), CUT_CORRELATION[1])
 
     def end_tracks(self, tracks):
@@ -202,7 +202,7 @@ class Tracker:
 
 
 def appearance(frame, box, face):
-    """Return what a head with hair, collar and ground looks like in a frame, and its face uint8 (48, 48, 1).
+    """Return what a head in a frame looks like, with hair, collar and ground; `face` is its crop, uint8 (48, 48, 1).
 
     Float32 (n,); the product of two is the mean of the Bhattacharyya coefficient of their colours, the correlation of
     their thumbnails and that of their faces: benchmarks/identity.py.

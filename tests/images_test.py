@@ -81,6 +81,14 @@ def test_what_is_no_image_or_too_large_is_refused_in_a_sentence(tmp_path, name, 
         read_image(tmp_path / name)
 
 
+def test_a_webp_or_avif_image_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 80 * 90 - 1)
+    for name, content in (("large.webp", WEBP), ("large.avif", AVIF)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="has more than 7,199 pixels"):
+            read_image(tmp_path / name)
+
+
 def test_a_damaged_jpeg_that_opencv_reads_is_named(tmp_path, capfd):
     whole = tmp_path / "whole.jpg"
     whole.write_bytes(JPEG)

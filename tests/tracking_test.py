@@ -111,6 +111,15 @@ def test_another_scene_is_a_cut_and_a_flash_or_a_moving_camera_is_none(portrait)
             assert not tracker.is_cut(1, first) and tracker.is_cut(seconds, second) == is_cut
 
 
+def test_after_a_cut_a_face_is_exactly_where_it_is_found():
+    scenes = [np.repeat(np.repeat(np.random.default_rng(seed).integers(0, 256, (9, 16, 3), np.uint8), 40, axis=0), 40,
+                        axis=1) for seed in (0, 1)]
+    boxes = iter([(100, 100, 80, 80), (103, 100, 80, 80)])  # as near as if it were jitter
+    tracker = Tracker(recogniser(always_happy, lambda image: [next(boxes)]))
+    found = [[(face.track_id, face.box) for face in tracker.process(0.04 * n, scene)] for n, scene in enumerate(scenes)]
+    assert found == [[(1, (100, 100, 80, 80))], [(2, (103, 100, 80, 80))]]
+
+
 def test_of_two_who_are_gone_and_look_alike_neither_is_taken_for_another():
     tracker, looks = tracking.Tracker(recogniser(always_happy, "haar")), np.eye(4, dtype=np.float32)
     for number, look in ((7, looks[0]), (8, looks[1]), (9, 0.99 * looks[1] + 0.14 * looks[2])):
