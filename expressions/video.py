@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from expressions import MAX_PIXELS
 from expressions.artifacts import replace_when_whole
@@ -74,7 +75,7 @@ def read_video(video, audio=None, packets=None, first=0, last=math.inf, interval
     where the file is damaged, or a stream falls silent.
     """
     stream, number, start = video.streams.video[0], 0, Fraction(video.start_time or 0, av.time_base)
-    due = first - 1e-3
+    due, converter = first - 1e-3, VideoReformatter()  # a frame's own one would set out anew, which takes 2 ms
     try:
         if first and video.duration:
             video.seek(round((start + Fraction(first)) * av.time_base))
@@ -89,7 +90,8 @@ def read_video(video, audio=None, packets=None, first=0, last=math.inf, interval
                     if seconds < due:
                         continue
                     due += interval and interval * ((seconds - due) // interval + 1)
-                    image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90))  # as it was held
+                    image = converter.reformat(frame, format="bgr24").to_ndarray()
+                    image = np.rot90(image, round(frame.rotation / 90))  # as it was held
                     yield seconds, np.ascontiguousarray(image)
             elif None not in (packet.pts, packet.dts):  # the last, empty one has none
                 begin += round(first / packet.time_base)

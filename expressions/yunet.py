@@ -40,6 +40,8 @@ class YuNet:
         height, width = image.shape[:2]
         zoom = min(1, max_side / max(height, width))
         size = max(1, round(zoom * width)), max(1, round(zoom * height))
+        while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:  # OpenCV is five times as fast at halves
+            image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         if zoom < 1:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         self.network.setInputSize(size)
