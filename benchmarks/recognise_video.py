@@ -123,6 +123,7 @@ def codec(video, output, _):
         source = read.streams.video[0]
         stream = written.add_stream("libx264", rate=frame_rate(source), options={"preset": "veryfast", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = source.width, source.height, "yuv420p"
+        stream.thread_type = "AUTO"
         for frame in read.decode(source):
             frame.pict_type = av.video.frame.PictureType.NONE  # which frames are whole the encoder decides anew
             written.mux(stream.encode(frame))

@@ -23,9 +23,9 @@ def _patches():
 def occlusion_map(classify, face, expression):
     """Return how much each part of a face speaks for an expression, float (48, 48); below 0 where against it.
 
-    Patches of the face uint8 (48, 48, 1) are blurred one after the other, all of them classified in one batch. A part
-    counts as much as the logarithm of the expression's probability falls when it is blurred (Zeiler and Fergus 2014).
-    `classify` is what model_files.load_classifier returns, `expression` an index.
+    Patches of the face uint8 (48, 48, 1) are blurred one after the other. A part counts as much as the logarithm of the
+    expression's probability falls when it is blurred (Zeiler and Fergus 2014). `classify` is what
+    model_files.load_classifier returns, `expression` an index.
     """
     patches, sharp = _patches(), face[..., 0].astype(np.float32)
     covered = sharp + patches * (cv2.GaussianBlur(sharp, (0, 0), 2 * PATCH) - sharp)

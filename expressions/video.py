@@ -149,7 +149,7 @@ class VideoWriter:
         self.size, self.last_time, self.next_sample = None, -1, None
         self.stream = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         context = self.stream.codec_context
-        context.pix_fmt, context.time_base = "yuv420p", TICK
+        context.pix_fmt, context.time_base, context.thread_type = "yuv420p", TICK, "AUTO"  # PyAV's slices are slower
         context.colorspace, context.color_range = BT601, LIMITED_RANGE
         self.encoders = [self.stream]
         self.is_copied = audio is not None and audio.codec_context.codec.canonical_name in MP4_AUDIO
