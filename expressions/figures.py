@@ -87,7 +87,7 @@ def plot_curves(history):
         axes.set_title(name, fontsize=14)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=11)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=11)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure
 

@@ -53,12 +53,13 @@ def test_the_surest_mistakes_and_the_least_sure_hits_come_first(small_set):
 def test_curves_draw_the_history():
     history = pd.DataFrame({"epoch": [1, 2, 3], "size": [32, 48, 48], "loss": [2, 1, 5], "accuracy": [0.2, 0.6, 0.1],
                             "val_loss": [1.9, 1.1, 1.0], "val_accuracy": [0.3, 0.5, 0.6], "training": [1, 1, 2]})
-    loss, accuracy = figures.plot_curves(history).axes
+    figure = figures.plot_curves(history)
+    loss, accuracy = figure.axes
     assert [list(line.get_ydata()) for line in loss.lines[:3]] == [[2.0, 1.0], [5.0], [1.9, 1.1, 1.0]]
     assert [list(line.get_ydata()) for line in accuracy.lines[:3]] == [[0.2, 0.6], [0.1], [0.3, 0.5, 0.6]]
     assert [line.get_xdata()[0] for line in loss.lines[3:]] == [1.5, 2.5]  # the faces grow, fine-tuning begins
     assert loss.get_xlabel() == "epoch (dotted: larger faces, dashed: fine-tuning)"
-    assert len(loss.get_legend().get_texts()) == 2
+    assert len(figure.legends[0].get_texts()) == 2
 
 
 def test_reliability_draws_accuracy_over_confidence():
