@@ -4,7 +4,7 @@ import re
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, YUNET
 from nbclient import NotebookClient
 
 NUMBER = r"\d+\.?\d*"
@@ -19,6 +19,8 @@ def outputs(notebook):
 
 @pytest.mark.exhaustive
 def test_the_notebook_gives_the_outputs_that_are_kept_in_it():
+    if (ROOT / "models" / YUNET).exists():
+        pytest.skip("YuNet's file is in models/, and the outputs that are kept are the cascades'")
     path = ROOT / "examples" / "first_steps.ipynb"
     kept, run = nbformat.read(path, 4), nbformat.read(path, 4)
     for cell in run.cells:

@@ -261,7 +261,7 @@ def test_a_cluster_gives_the_same_rows_videos_and_report(talks, dask):
     for kind in ("scheduler", "worker"):
         start(kind)
     (talks / "talks/d.mp4").unlink()
-    arguments = ["talks", "--table", "all.csv", "--report", "all.json", "--quiet"]
+    arguments = ["talks", "--table", "all.csv", "--report", "all.json", "--quiet", "--detector", "haar"]
     recognise_video.main([*arguments, "--output", "here"])
     alone = (talks / "all.csv").read_text(), (talks / "all.json").read_text()
     script = RunningScript(talks, "recognise_video.py", *arguments, "--output", "there", "--scheduler", address)
