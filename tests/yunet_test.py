@@ -54,6 +54,14 @@ def test_another_file_or_a_cut_one_or_none_is_refused_with_how_to_get_it_by_hand
         yunet.YuNet()
 
 
+def test_a_large_image_is_searched_as_its_area_average_is(yunet_path, portrait):
+    search, image = yunet.YuNet(yunet_path.read_bytes()), cv2.resize(portrait[0], (1024, 1200))
+    (box, score, _), (small_box, small_score, _) = search(image, 300), search(
+        cv2.resize(image, (256, 300), interpolation=cv2.INTER_AREA))
+    np.testing.assert_allclose(box, 4 * small_box, atol=4)
+    np.testing.assert_allclose(score, small_score, atol=0.002)
+
+
 @pytest.mark.parametrize("zoom", [0.2, 1, 8])
 def test_a_face_is_found_with_its_score_and_eyes_whatever_its_size(yunet_path, portrait, zoom):
     image = cv2.resize(portrait[0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
