@@ -1,8 +1,9 @@
 """Videos: frames at their times out of any file that FFmpeg reads, and into an MP4 that players and browsers show."""
 import collections
-import concurrent.futures
 import contextlib
 import math
+import queue
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,15 +104,64 @@ def read_video(video, audio=None, packets=None, first=0, last=math.inf, interval
 
 def prefetch(items, length):
     """Yield the items of an iterator; the next `length` are made meanwhile, on a thread of their own."""
-    thread, end = concurrent.futures.ThreadPoolExecutor(1), object()
-    waiting = collections.deque(thread.submit(next, items, end) for _ in range(length))
+    room, made, closed, end = queue.SimpleQueue(), queue.SimpleQueue(), [], object()
+
+    def make():
+        item = None
+        try:
+            while item is not end and room.get() and not closed:
+                item = next(items, end)
+                made.put((item, None))
+        except Exception as error:
+            made.put((end, error))
+
+    for _ in range(length):
+        room.put(True)
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
     try:
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(thread.submit(next, items, end))
-            yield item
+        while (answer := made.get())[0] is not end:
+            room.put(True)
+            yield answer[0]
+        if answer[1]:
+            raise answer[1]
     finally:
-        thread.shutdown(cancel_futures=True)
+        closed.append(True)
+        room.put(True)
+        thread.join()
         getattr(items, "close", list)()  # it may have threads, too: they end before their file is closed
+
+
+@contextlib.contextmanager
+def thread_of_its_own():
+    """Yield a function that calls another with its arguments on a thread, and waits until that is done.
+
+    Ctrl-C ends the wait alone. Waiting for an executor, here or in prefetch, it can leave a lock taken that the thread
+    then waits for without end.
+    """
+    calls = queue.SimpleQueue()
+
+    def work():
+        for function, arguments, errors in iter(calls.get, None):
+            try:
+                function(*arguments)
+                errors.put(None)
+            except Exception as error:
+                errors.put(error)
+
+    def call(function, *arguments):
+        errors = queue.SimpleQueue()
+        calls.put((function, arguments, errors))
+        if (error := errors.get()) is not None:
+            raise error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield call
+    finally:
+        calls.put(None)
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -126,10 +176,10 @@ def video_writer(path, rate=30, audio=None):
     try:
         with (replace_when_whole(path) as [temporary], av.open(
                 str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file,
-              concurrent.futures.ThreadPoolExecutor(1) as thread):
-            writer = VideoWriter(file, rate, audio, thread)
+              thread_of_its_own() as call):
+            writer = VideoWriter(file, rate, audio, call)
             yield writer
-            thread.submit(writer.finish).result()
+            call(writer.finish)
     except (av.error.FFmpegError, OverflowError) as error:
         raise InputError(f"{path} cannot hold these times or this sound ({first_line(error)}): convert the video"
                          ) from None
@@ -138,12 +188,13 @@ def video_writer(path, rate=30, audio=None):
 class VideoWriter:
     """Writes frames, and between them the sound, into an open av container. video_writer makes one.
 
-    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be. Encoding runs on
-    `thread`, an executor: Ctrl-C strikes the main thread alone, and must not lose what comes out of an encoder.
+    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be. Encoding runs
+    where `call` calls it, on another thread: Ctrl-C strikes the main thread alone, and must not lose what an encoder
+    gives.
     """
 
-    def __init__(self, file, rate, audio, thread):
-        self.file, self.audio, self.thread, self.packets = file, audio, thread, collections.deque()
+    def __init__(self, file, rate, audio, call):
+        self.file, self.audio, self.call, self.packets = file, audio, call, collections.deque()
         self.size, self.last_time, self.next_sample = None, -1, None
         self.stream = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         context = self.stream.codec_context
@@ -169,7 +220,7 @@ class VideoWriter:
         image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self.last_time = max(round(seconds / TICK), self.last_time + 1)
         image.pts, image.time_base = self.last_time, TICK
-        self.thread.submit(self.encode, image, seconds).result()
+        self.call(self.encode, image, seconds)
 
     def encode(self, image, seconds):
         """Encode an av.VideoFrame, and add the sound up to its time."""
