@@ -136,8 +136,8 @@ def prefetch(items, length):
 def thread_of_its_own():
     """Yield a function that calls another with its arguments on a thread, and waits until that is done.
 
-    Ctrl-C ends the wait alone. Waiting for an executor, here or in prefetch, it can leave a lock taken that the thread
-    then waits for without end.
+    Ctrl-C ends only the wait, not the call. This and prefetch use plain queues instead of executors: there Ctrl-C can
+    leave a lock taken, and both threads hang.
     """
     calls = queue.SimpleQueue()
 
@@ -188,9 +188,8 @@ def video_writer(path, rate=30, audio=None):
 class VideoWriter:
     """Writes frames, and between them the sound, into an open av container. video_writer makes one.
 
-    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be. Encoding runs
-    where `call` calls it, on another thread: Ctrl-C strikes the main thread alone, and must not lose what an encoder
-    gives.
+    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be. `call`,
+    of thread_of_its_own, runs the encoders: Ctrl-C strikes the main thread alone, and must not lose what they give.
     """
 
     def __init__(self, file, rate, audio, call):

@@ -154,6 +154,19 @@ def test_ctrl_c_loses_no_frame_that_was_written(tmp_path, number):
         assert number <= written <= len(list(file.decode(video=0))) <= written + 1 < 10_000
 
 
+def test_no_wait_for_a_thread_takes_a_lock_that_ctrl_c_could_leave_taken(tmp_path, monkeypatch):
+    takers, enter = [], threading.Condition.__enter__
+    with video_writer(tmp_path / "clip.mp4") as writer:
+        items = prefetch(iter(range(9)), 2)
+        next(items)
+        monkeypatch.setattr(threading.Condition, "__enter__", lambda self: (
+            takers.append(threading.current_thread()), enter(self))[1])  # in Python code, so Ctrl-C may strike inside
+        for index in items:
+            writer.write(np.zeros((48, 64, 3), np.uint8), index / 30)
+        monkeypatch.undo()
+    assert threading.main_thread() not in takers
+
+
 @pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
 def test_written_colours_are_those_of_bt601_and_the_file_says_so(tmp_path, size):
     colours = [(200, 40, 40), (40, 180, 60), (30, 50, 210), (120, 120, 120)]  # BGR
