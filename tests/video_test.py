@@ -160,11 +160,11 @@ def test_no_wait_for_a_thread_takes_a_lock_that_ctrl_c_could_leave_taken(tmp_pat
         items = prefetch(iter(range(9)), 2)
         next(items)
         monkeypatch.setattr(threading.Condition, "__enter__", lambda self: (
-            takers.append(threading.current_thread()), enter(self))[1])  # in Python code, so Ctrl-C may strike inside
+            takers.append(threading.get_ident()), enter(self))[1])  # in Python code, so Ctrl-C may strike inside
         for index in items:
             writer.write(np.zeros((48, 64, 3), np.uint8), index / 30)
         monkeypatch.undo()
-    assert threading.main_thread() not in takers
+    assert threading.get_ident() not in takers
 
 
 @pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
