@@ -99,6 +99,7 @@ def on_cluster(function, address, models):
 
     import distributed
 
+    one_suspect = threading.Lock()
     logging.disable(logging.CRITICAL)  # Dask's tracebacks about workers that come and go
     try:
         client = distributed.Client(address, timeout=5, set_as_default=False)
@@ -106,12 +107,15 @@ def on_cluster(function, address, models):
         raise InputError(f"no Dask scheduler answers at {address}: check that `dask scheduler` runs there") from None
 
     def call(task):
-        try:
-            return client.submit(function, task, models=shared, pure=False).result()
-        except distributed.KilledWorker:  # Dask has tried it on several workers
-            return InputError(DIED)
-        except CancelledError:
-            raise InputError("the scheduler is gone: run it again with --resume when it is back") from None
+        for turn in contextlib.nullcontext(), one_suspect:
+            try:
+                with turn:
+                    return client.submit(function, task, models=shared, pure=False).result()
+            except distributed.KilledWorker:
+                pass  # Dask also suspects tasks that only waited on the worker: each suspect is tried by itself
+            except CancelledError:
+                raise InputError("the scheduler is gone: run it again with --resume when it is back") from None
+        return InputError(DIED)
 
     with client, tempfile.TemporaryDirectory() as folder:
         client.upload_file(shutil.make_archive(f"{folder}/expressions", "zip", ROOT, "expressions"))
