@@ -3,6 +3,7 @@ import collections
 import contextlib
 import math
 import queue
+import signal
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -103,7 +104,10 @@ def read_video(video, audio=None, packets=None, first=0, last=math.inf, interval
 
 
 def prefetch(items, length):
-    """Yield the items of an iterator; the next `length` are made meanwhile, on a thread of their own."""
+    """Yield the items of an iterator; the next `length` are made meanwhile, on a thread of their own.
+
+    Over plain queues: an executor's wait takes a lock, which Ctrl-C can leave taken, and both threads hang.
+    """
     room, made, closed, end = queue.SimpleQueue(), queue.SimpleQueue(), [], object()
 
     def make():
@@ -133,35 +137,20 @@ def prefetch(items, length):
 
 
 @contextlib.contextmanager
-def thread_of_its_own():
-    """Yield a function that calls another with its arguments on a thread, and waits until that is done.
-
-    Ctrl-C ends only the wait, not the call. This and prefetch use plain queues instead of executors: there Ctrl-C can
-    leave a lock taken, and both threads hang.
-    """
-    calls = queue.SimpleQueue()
-
-    def work():
-        for function, arguments, errors in iter(calls.get, None):
-            try:
-                function(*arguments)
-                errors.put(None)
-            except Exception as error:
-                errors.put(error)
-
-    def call(function, *arguments):
-        errors = queue.SimpleQueue()
-        calls.put((function, arguments, errors))
-        if (error := errors.get()) is not None:
-            raise error
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+def ctrl_c_waits():
+    """Let Ctrl-C, and each other signal that raises KeyboardInterrupt, wait until the block is done."""
+    interrupt, held, came = signal.default_int_handler, [], []
+    if threading.current_thread() is threading.main_thread():  # Python lets signals strike no other
+        held = [number for number in signal.valid_signals() if signal.getsignal(number) == interrupt]
     try:
-        yield call
+        for number in held:
+            signal.signal(number, lambda *_: came.append(True))
+        yield
     finally:
-        calls.put(None)
-        thread.join()
+        for number in held:
+            signal.signal(number, interrupt)
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -174,12 +163,11 @@ def video_writer(path, rate=30, audio=None):
     if Path(path).suffix.lower() != ".mp4":
         raise InputError(f"{path} is not an .mp4: end the name in .mp4")
     try:
-        with (replace_when_whole(path) as [temporary], av.open(
-                str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file,
-              thread_of_its_own() as call):
-            writer = VideoWriter(file, rate, audio, call)
+        with replace_when_whole(path) as [temporary], av.open(
+                str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as file:
+            writer = VideoWriter(file, rate, audio)
             yield writer
-            call(writer.finish)
+            writer.finish()
     except (av.error.FFmpegError, OverflowError) as error:
         raise InputError(f"{path} cannot hold these times or this sound ({first_line(error)}): convert the video"
                          ) from None
@@ -188,12 +176,11 @@ def video_writer(path, rate=30, audio=None):
 class VideoWriter:
     """Writes frames, and between them the sound, into an open av container. video_writer makes one.
 
-    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be. `call`,
-    of thread_of_its_own, runs the encoders: Ctrl-C strikes the main thread alone, and must not lose what they give.
+    `packets` is a deque to which read_video appends av.Packets of sound, on another thread if need be.
     """
 
-    def __init__(self, file, rate, audio, call):
-        self.file, self.audio, self.call, self.packets = file, audio, call, collections.deque()
+    def __init__(self, file, rate, audio):
+        self.file, self.audio, self.packets = file, audio, collections.deque()
         self.size, self.last_time, self.next_sample = None, -1, None
         self.stream = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         context = self.stream.codec_context
@@ -219,12 +206,9 @@ class VideoWriter:
         image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self.last_time = max(round(seconds / TICK), self.last_time + 1)
         image.pts, image.time_base = self.last_time, TICK
-        self.call(self.encode, image, seconds)
-
-    def encode(self, image, seconds):
-        """Encode an av.VideoFrame, and add the sound up to its time."""
-        self.file.mux(self.stream.encode(image))
-        self.write_audio(seconds)
+        with ctrl_c_waits():  # or it would lose what the encoder gives
+            self.file.mux(self.stream.encode(image))
+            self.write_audio(seconds)
 
     def finish(self):
         """Add the rest of the sound, and what the encoders still hold."""

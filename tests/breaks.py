@@ -50,7 +50,7 @@ BREAKS = (  # file, text, what takes its place, test file
     ("expressions/images.py", "PASSED_OVER = (\".\", \"output_\")", "PASSED_OVER = (\".\",)", "images"),
     ("expressions/tables.py", 'tuple("=+-@', 'tuple("+-@', "tables"),
     ("expressions/video.py", "self.last_time = max(round(seconds / TICK), self.last_time + 1)", "self.last_time += 4800", "video"),
-    ("expressions/video.py", "self.call(self.encode, image, seconds)", "self.encode(image, seconds)", "video"),
+    ("expressions/video.py", "with ctrl_c_waits():  #", "if True:  #", "video"),
     ("expressions/camera.py", "is_live and time.monotonic() - last_time > TIMEOUT", "False", "camera"),
     ("expressions/workers.py", "                del own.process", "                pass", "workers"),
     ("expressions/report.py", "html.escape(caption)", "caption", "report"),
