@@ -28,24 +28,19 @@ def read_csv(path):
     """
     import pandas as pd
 
-    rows = []
+    parts, number = [], 0
     try:
         for table in pd.read_csv(_open_csv(path), chunksize=ROWS_AT_ONCE, skipinitialspace=True, dtype=str,
                                  keep_default_na=False):
             if table.empty or not {"pixels", "emotion"} <= set(table):
                 raise ValueError("it has no rows with the columns emotion and pixels")
-            usages = table.get("Usage", [SPLITS[TRAINING]] * len(table))
-            rows += [_parse_row(number, *fields) for number, fields in enumerate(
-                zip(table.emotion, table.pixels, usages), len(rows) + 1)]
+            has_usage = "Usage" in table
+            parts.append(_parse_rows(number, table.assign(Usage=table.get("Usage", SPLITS[TRAINING]))))
+            number += len(table)
     except Exception as error:  # pandas and the packers raise whatever they stumble over
         raise InputError(f"{path} is not a whole CSV of FER2013 ({first_line(error)}): download it again") from None
-    faces, labels, splits = _columns(rows)
-    return faces, labels, splits if "Usage" in table else None
-
-
-def _columns(rows):
-    """Return rows of (face, label, split) as faces uint8 (N, 48, 48, 1), labels uint8 (N,) and splits uint8 (N,)."""
-    return tuple(np.array(column, np.uint8) for column in zip(*rows))
+    faces, labels, splits = map(np.concatenate, zip(*parts))
+    return faces, labels, splits if has_usage else None
 
 
 def _open_csv(path):
@@ -60,13 +55,18 @@ def _open_csv(path):
     raise ValueError("the archive holds no fer2013.csv")
 
 
-def _parse_row(number, emotion, pixels, usage):
-    """Return the face uint8 (48, 48, 1), the label and the split that a row's texts hold. Raises ValueError."""
+def _parse_rows(before, table):
+    """Return the faces, labels and splits of a table of texts; `before` rows came before it. Raises ValueError."""
     try:
-        face = np.loadtxt([pixels or "none"], np.uint8, comments=None).reshape(FACE_SIZE, FACE_SIZE, 1)
-        return face, [*"0123456"].index(emotion.strip()), SPLITS.index(usage.strip())
+        pixels = np.loadtxt(table.pixels.replace("", "none"), np.uint8, comments=None, ndmin=2)  # it skips empty lines
+        faces = pixels.reshape(len(table), FACE_SIZE, FACE_SIZE, 1)
+        labels, splits = ([names.index(text.strip()) for text in column]
+                          for names, column in (([*"0123456"], table.emotion), (SPLITS, table.Usage)))
+        return faces, np.uint8(labels), np.uint8(splits)
     except (ValueError, TypeError, AttributeError):  # the last two where a field is missing
-        raise ValueError(f"row {number} (line {number + 1}) needs {FACE_SIZE ** 2:,} pixels from 0 to 255, a label "
+        for number in range(len(table) if len(table) > 1 else 0):  # which of them is it?
+            _parse_rows(before + number, table[number:number + 1])
+        raise ValueError(f"row {before + 1} (line {before + 2}) needs {FACE_SIZE ** 2:,} pixels from 0 to 255, a label "
                          f"from 0 to 6, and {', '.join(SPLITS)} as Usage") from None
 
 
@@ -90,7 +90,7 @@ def read_folder(folder):
         rows.append((face[..., None], names.index(name) % len(EXPRESSIONS), split))
     if not rows:
         raise InputError(f"{folder} holds no train|validation|test/<expression>/*.png or *.jpg: give the folder above")
-    return _columns(rows)
+    return tuple(np.array(column, np.uint8) for column in zip(*rows))
 
 
 def read_ferplus(path, splits):
