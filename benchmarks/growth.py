@@ -149,7 +149,7 @@ def plot_rates(axes, rates):
               label=f"one process times {cpus} cores at most")
     axes.set(xticks=WORKERS, xlim=(0.8, max(WORKERS) + 0.2), ylim=(0, 1.3 * one * min(cpus, max(WORKERS))),
              xlabel="processes", ylabel="images a second", title="Portraits of 256 to 768 pixels")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
 
 
 def plot_memory(axes, sizes, memory):
@@ -165,7 +165,7 @@ def plot_memory(axes, sizes, memory):
 def main(argv=None):
     parser = script_parser(__doc__)
     parser.add_argument("output", type=Path, help="the image to write")
-    parser.add_argument("--photos", type=positive_int, default=120, help="portraits (default: %(default)s)")
+    parser.add_argument("--photos", type=positive_int, default=500, help="portraits (default: %(default)s)")
     parser.add_argument("--rounds", type=positive_int, default=3, help="runs of each number of processes (default: 3)")
     parser.add_argument("--sizes", type=positive_int, nargs="+", default=(100, 1_000, 10_000, 100_000),
                         help="of the folders")
