@@ -147,9 +147,9 @@ def plot_rates(axes, rates):
     one, cpus = rates[LOCAL][0], available_cpus()
     axes.plot(WORKERS, [one * min(workers, cpus) for workers in WORKERS], "--", color="grey",
               label=f"one process times {cpus} cores at most")
-    axes.set(xticks=WORKERS, xlim=(0.8, max(WORKERS) + 0.2), ylim=(0, 1.3 * one * min(cpus, max(WORKERS))),
+    axes.set(xticks=WORKERS, xlim=(0.8, max(WORKERS) + 0.2), ylim=(0, 1.5 * one * min(cpus, max(WORKERS))),
              xlabel="processes", ylabel="images a second", title="Portraits of 256 to 768 pixels")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper center", ncols=3)
 
 
 def plot_memory(axes, sizes, memory):

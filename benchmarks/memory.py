@@ -106,7 +106,8 @@ def write_images(source, folder, number):
 
 def process_tree(pid):
     """Return the ids of a process, of all that it has started, and of all that they have started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    threads = Path(f"/proc/{pid}/task").iterdir()  # each has its own
+    children = [child for thread in threads for child in (thread / "children").read_text().split()]
     return [pid, *(one for child in children for one in process_tree(int(child)))]
 
 
