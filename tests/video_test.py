@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import av
@@ -165,6 +166,16 @@ def test_no_wait_for_a_thread_takes_a_lock_that_ctrl_c_could_leave_taken(tmp_pat
             writer.write(np.zeros((48, 64, 3), np.uint8), index / 30)
         monkeypatch.undo()
     assert threading.get_ident() not in takers
+
+
+def test_another_thread_than_the_main_one_writes_videos_too(tmp_path):  # a Dask worker's
+    def write():
+        with video_writer(tmp_path / "clip.mp4") as writer:
+            writer.write(np.zeros((48, 64, 3), np.uint8), 0)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(write).result()
+    assert len(read(tmp_path / "clip.mp4")) == 1
 
 
 @pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
