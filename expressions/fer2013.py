@@ -58,7 +58,7 @@ def _open_csv(path):
 def _parse_rows(before, table):
     """Return the faces, labels and splits of a table of texts; `before` rows came before it. Raises ValueError."""
     try:
-        pixels = np.loadtxt(table.pixels.replace("", "none"), np.uint8, comments=None, ndmin=2)  # it skips empty lines
+        pixels = np.loadtxt(table.pixels.replace("", "none"), np.uint8, comments=None, ndmin=2)  # empty ones it skips
         faces = pixels.reshape(len(table), FACE_SIZE, FACE_SIZE, 1)
         labels, splits = ([names.index(text.strip()) for text in column]
                           for names, column in (([*"0123456"], table.emotion), (SPLITS, table.Usage)))
